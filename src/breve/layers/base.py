@@ -1,0 +1,91 @@
+"""What a layer is: `setup`, `reshape`, `forward`, `backward`, as in Caffe.
+
+A layer is stateless maths plus its parameters. It knows nothing of its neighbours, of files, or of the plan; it reads
+and writes the blobs it is handed. Its conventions:
+
+- bottom diffs are overwritten, parameter diffs are accumulated;
+- `propagate_down[i]` says whether anybody wants `bottom[i].diff`; `self.param_propagate_down[i]` likewise for `self.blobs[i]`;
+- a layer that works in place reads from `bottom[i]` only what it has not yet written to `top[i]`;
+- `Blob.data` and `Blob.diff` are in Caffe's axis order whatever the memory order; use `data_nhwc` for speed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from breve.blob import Blob
+from breve.errors import LayerError
+
+
+class Layer:
+    """Base of all layers. A subclass is spelled as its prototxt `type`."""
+
+    bottom_counts: ClassVar[tuple[int, int | None]] = (1, 1)
+    """How many bottoms it takes: (least, most), most None for no limit."""
+    top_counts: ClassVar[tuple[int, int | None]] = (1, 1)
+    """How many tops it gives: (least, most), most None for no limit."""
+    equal_counts: ClassVar[bool] = False
+    """As many tops as bottoms (a layer that treats each bottom alike)."""
+    is_loss: ClassVar[bool] = False
+    """Its first top has loss weight 1 unless the prototxt says otherwise."""
+    auto_top_blobs: ClassVar[bool] = False
+    """Tops that the prototxt leaves out are made anonymously (losses)."""
+    in_place: ClassVar[bool] = False
+    """Top may be the bottom blob itself."""
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset()
+    """Bottoms that force_backward does not reach (labels)."""
+    shares_data: ClassVar[bool] = False
+    """Its tops share their bottom's memory (Split, Flatten without a change of memory order)."""
+
+    def __init__(self, param: Any, phase: str = "TEST", dtype: Any = np.float32, rng: np.random.Generator | None = None) -> None:
+        """`param` is a LayerParameter; `phase` "TRAIN" or "TEST"; `rng` feeds fillers and random layers."""
+        self.param = param
+        self.phase = phase
+        self.dtype = np.dtype(dtype)
+        self.rng = rng if rng is not None else np.random.default_rng()
+        self.blobs: list[Blob] = []
+        self.param_propagate_down: list[bool] = []
+
+    @property
+    def name(self) -> str:
+        """The layer's name in the prototxt."""
+        return self.param.name
+
+    @property
+    def type(self) -> str:
+        """The layer's type in the prototxt."""
+        return self.param.type
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Check parameters and make `self.blobs`, once. Raises LayerError."""
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Give the tops their shapes for the bottoms' shapes; before every forward that may have changed them."""
+        raise NotImplementedError
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Write `top[i].data` from `bottom[i].data`."""
+        raise NotImplementedError
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Overwrite `bottom[i].diff` where wanted and add to `self.blobs[i].diff`, from `top[i].diff`."""
+        raise NotImplementedError
+
+    def add_parameter(self, shape: Sequence[int], filler: Any) -> Blob:
+        """Append a parameter of `shape` to `self.blobs`, filled by a FillerParameter."""
+        from breve.layers.fillers import fill
+
+        blob = Blob(shape, self.dtype, channels_last=False)
+        fill(blob.data, filler, self.rng)
+        self.blobs.append(blob)
+        self.param_propagate_down.append(True)
+        return blob
+
+    def canonical_axis(self, axis: int, ndim: int) -> int:
+        """`axis` counted from the front, negative ones from the back. Raises LayerError when there is no such axis."""
+        if not -ndim <= axis < ndim:
+            raise LayerError("axis out of range", expected=f"-{ndim} to {ndim - 1}", found=axis)
+        return axis % ndim
