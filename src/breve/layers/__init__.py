@@ -1,0 +1,34 @@
+"""The table of layers: which class stands behind a `type` in a prototxt.
+
+A module is imported when a net first asks for one of its layers, so building LeNet does not load the detection layers.
+To add a layer: write its class, add a row here and a case in `tests/layers`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from breve.errors import NetError, did_you_mean
+
+if TYPE_CHECKING:
+    from breve.layers.base import Layer
+
+LAYERS: dict[str, str] = {}
+"""Type -> "module:Class", the module below `breve.layers`."""
+
+
+@cache
+def layer_class(type: str) -> type[Layer]:
+    """The class of a layer type.
+
+    Raises NetError naming the nearest known types.
+    """
+    if type not in LAYERS:
+        raise NetError(f"unknown layer type {type!r}", hint=did_you_mean(type, LAYERS))
+    module, _, name = LAYERS[type].partition(":")
+    return getattr(import_module(f"breve.layers.{module}"), name)
+
+
+__all__ = ["LAYERS", "layer_class"]
