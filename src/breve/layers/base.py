@@ -4,27 +4,26 @@ A layer is stateless maths plus its parameters. It knows nothing of its neighbou
 and writes the blobs it is handed. Its conventions:
 
 - bottom diffs are overwritten, parameter diffs are accumulated;
-- `propagate_down[i]` says whether anybody wants `bottom[i].diff`; `self.param_propagate_down[i]` likewise for `self.blobs[i]`;
+- `propagate_down[i]` says whether anybody wants `bottom[i].diff`; `self.param_propagate_down[i]` likewise for
+  `self.blobs[i]`;
 - a layer that works in place reads from `bottom[i]` only what it has not yet written to `top[i]`;
 - `Blob.data` and `Blob.diff` are in Caffe's axis order whatever the memory order; use `data_nhwc` for speed.
 
 The docstring of a layer class is its page in the catalogue `docs/layers.md`, which is generated from it. Its form:
 
-    class Threshold(Layer):
-        """One where the input exceeds a threshold, else zero.
+    One where the input exceeds a threshold, else zero.
 
-        Forward: y = 1 if x > threshold else 0.
-        Backward: none; asking for it is an error.
-        Blobs: bottom x; top y of the same shape.
-        Params: `weight` (num_output, channels); `bias` (num_output).
-        Fields: threshold_param: `threshold` (0).
-        Errors: what a user can get wrong, in words.
-        Source: Caffe's threshold_layer.
-        """
+    Forward: y = 1 if x > threshold else 0.
+    Backward: none; asking for it is an error.
+    Blobs: bottom x; top y of the same shape.
+    Params: `weight` (num_output, channels); `bias` (num_output).
+    Fields: threshold_param: `threshold` (0).
+    Errors: what a user can get wrong, in words.
+    Source: Caffe's threshold_layer.
 
-The first line says what it is. `Forward`, `Backward`, `Fields` and `Source` are always there, each at the start of a line
-and continued on indented ones; `Blobs` where shapes are not plainly "one bottom, one top, same shape"; `Params` where it
-has any; `Errors` where it raises any. A field is named with its default in parentheses; `Fields: none.` where there are none.
+The first line says what it is. `Forward`, `Backward`, `Fields` and `Source` are always there, each at the start of a
+line and continued on indented ones; `Blobs` where they are not plainly "one bottom, one top, same shape"; `Params` where
+it has any; `Errors` where it raises any. A field stands with its default in parentheses; `Fields: none.` without any.
 """
 
 from __future__ import annotations
@@ -58,7 +57,9 @@ class Layer:
     shares_data: ClassVar[bool] = False
     """Its tops share their bottom's memory (Split, Flatten without a change of memory order)."""
 
-    def __init__(self, param: Any, phase: str = "TEST", dtype: Any = np.float32, rng: np.random.Generator | None = None) -> None:
+    def __init__(
+        self, param: Any, phase: str = "TEST", dtype: Any = np.float32, rng: np.random.Generator | None = None
+    ) -> None:
         """`param` is a LayerParameter; `phase` "TRAIN" or "TEST"; `rng` feeds fillers and random layers."""
         self.param = param
         self.phase = phase
