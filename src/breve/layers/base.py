@@ -54,6 +54,8 @@ class Layer:
     """Top may be the bottom blob itself."""
     unforced_bottoms: ClassVar[frozenset[int]] = frozenset()
     """Bottoms that force_backward does not reach (labels)."""
+    reshapes_always: ClassVar[bool] = False
+    """`reshape` runs before every forward, not only when a bottom's shape has changed (layers of the user's own)."""
     shares_data: ClassVar[bool] = False
     """Its tops share their bottom's memory (Split, Flatten without a change of memory order)."""
 
