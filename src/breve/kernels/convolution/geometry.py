@@ -32,12 +32,17 @@ class ConvGeometry:
         if self.group < 1 or self.channels % self.group or self.num_output % self.group:
             raise LayerError(
                 "channels and num_output must be multiples of group",
-                expected=f"multiples of {self.group}", found=f"{self.channels} and {self.num_output}",
+                expected=f"multiples of {self.group}",
+                found=f"{self.channels} and {self.num_output}",
             )
         if any(d < 1 for d in self.kernel + self.stride + self.dilation) or any(p < 0 for p in self.pad):
             raise LayerError("kernel, stride and dilation must be positive, pad not negative", found=self)
         if any(o < 1 for o in self.out_shape):
-            raise LayerError("the kernel is larger than the padded input", expected="an output of one pixel at least", found=f"{self.out_shape}")
+            raise LayerError(
+                "the kernel is larger than the padded input",
+                expected="an output of one pixel at least",
+                found=f"{self.out_shape}",
+            )
 
     @property
     def extent(self) -> tuple[int, ...]:
@@ -48,7 +53,8 @@ class ConvGeometry:
     def out_shape(self) -> tuple[int, ...]:
         """Spatial shape of the output."""
         return tuple(
-            (i + 2 * p - e) // s + 1 for i, p, e, s in zip(self.in_shape, self.pad, self.extent, self.stride, strict=True)
+            (i + 2 * p - e) // s + 1
+            for i, p, e, s in zip(self.in_shape, self.pad, self.extent, self.stride, strict=True)
         )
 
     @property
@@ -59,4 +65,11 @@ class ConvGeometry:
     @property
     def flops(self) -> int:
         """Multiplications and additions of one plain pass."""
-        return 2 * self.batch * self.num_output * math.prod(self.out_shape) * (self.channels // self.group) * math.prod(self.kernel)
+        return (
+            2
+            * self.batch
+            * self.num_output
+            * math.prod(self.out_shape)
+            * (self.channels // self.group)
+            * math.prod(self.kernel)
+        )
