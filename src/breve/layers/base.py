@@ -95,6 +95,17 @@ class Layer:
         """Overwrite `bottom[i].diff` where wanted and add to `self.blobs[i].diff`, from `top[i].diff`."""
         raise NotImplementedError
 
+    def state(self) -> dict[str, Any]:
+        """What a snapshot keeps beside parameters, so that a resumed run is the interrupted one: plain values and arrays."""
+        return {"rng": self.rng.bit_generator.state}
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.rng.bit_generator.state = state["rng"]
+
+    def close(self) -> None:  # noqa: B027 (most layers hold nothing to let go)
+        """Let go of threads and files. Layers that hold some override this."""
+
     def add_parameter(self, shape: Sequence[int], filler: Any) -> Blob:
         """Append a parameter of `shape` to `self.blobs`, filled by a FillerParameter."""
         from breve.layers.fillers import fill
