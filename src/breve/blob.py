@@ -74,6 +74,13 @@ class Blob:
             self.shape = shape
             self._views.clear()
 
+    def reshape_like(self, other: Blob) -> None:
+        """Take the shape and the memory order of another blob."""
+        if self.channels_last != other.channels_last:
+            self.channels_last = other.channels_last
+            self._views.clear()
+        self.reshape(*other.shape)
+
     @property
     def count(self) -> int:
         """Number of elements."""
@@ -124,7 +131,7 @@ class Blob:
 
     @property
     def memory_order(self) -> str:
-        """"NHWC" or "C": blobs of equal shape and order can share memory or be copied flat."""
+        """ "NHWC" or "C": blobs of equal shape and order can share memory or be copied flat."""
         return "NHWC" if self.channels_last and self.ndim == 4 else "C"
 
     def _view(self, name: str, storage: Storage) -> np.ndarray:

@@ -15,7 +15,11 @@ from breve.errors import NetError, did_you_mean
 if TYPE_CHECKING:
     from breve.layers.base import Layer
 
-LAYERS: dict[str, str] = {}
+LAYERS: dict[str, str] = {
+    "ReLU": "activations:ReLU",
+    "Sigmoid": "activations:Sigmoid",
+    "TanH": "activations:TanH",
+}
 """Type -> "module:Class", the module below `breve.layers`."""
 
 

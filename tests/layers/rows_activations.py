@@ -1,0 +1,10 @@
+"""Layers that treat each element alike."""
+
+from layers.cases import Case
+
+CASES: list[Case] = [
+    Case("relu", 'type: "ReLU"', [(2, 3, 4, 5)], kinks=(0,), golden=["relu"]),
+    Case("relu_leaky", 'type: "ReLU" relu_param { negative_slope: 0.1 }', [(3, 7)], kinks=(0,), golden=["relu_leaky"]),
+    Case("sigmoid", 'type: "Sigmoid"', [(2, 3, 4, 5)], golden=["sigmoid"]),
+    Case("tanh", 'type: "TanH"', [(2, 3, 4, 5)], golden=["tanh"]),
+]
