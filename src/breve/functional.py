@@ -86,8 +86,8 @@ def conv2d(
 ) -> np.ndarray:  # fmt: skip
     """Convolution as networks mean it, a correlation: Y = W . im2col(X) + b.
 
-    Y[n, k, y, x] = b[k] + sum over c, r, s of W[k, c, r, s] X[n, c, i, j], where tap (r, s) at output (y, x) meets pixel
-    i = y stride + r dilation - pad, j = x stride + s dilation - pad, zero outside the image.
+    Y[n, k, y, x] = b[k] + sum over c, r, s of W[k, c, r, s] X[n, c, i, j], where tap (r, s) at output (y, x) meets
+    pixel i = y stride + r dilation - pad, j = x stride + s dilation - pad, zero outside the image.
     With `group` g, output channels of the i-th of g equal parts see only the i-th part of the channels.
     `algorithm` names one of `breve.kernels.convolution.ALGORITHMS`; None takes the fastest. Raises LayerError,
     UnsupportedError.

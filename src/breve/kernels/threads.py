@@ -1,14 +1,152 @@
-"""How kernels are compiled and run on threads."""
+"""How kernels are compiled, and how many threads they run on.
+
+Kernels take turns: each uses all threads, so two Python threads that call kernels at once share the cores instead of
+fighting for them, and numba's `workqueue` layer, which dies when entered twice, is safe. A process forked from one that
+has run kernels on GNU OpenMP cannot use its threads; there kernels run on one thread. Results are the same bit for bit
+in any case, because work is cut by the problem and never by the number of threads.
+"""
 
 from __future__ import annotations
 
+import functools
+import math
+import os
+import threading
+import types
+from pathlib import Path
 from typing import Any
 
 import numba
 
-inline = numba.njit(nogil=True, cache=True)
+from breve.errors import BreveError
+
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+
+
+def set_num_threads(count: int) -> None:
+    """Let kernels use `count` threads, in all Python threads. More than there are processors are not used.
+
+    The initial value is that of the environment's BREVE_NUM_THREADS or OMP_NUM_THREADS, else the number of physical
+    cores this process may use. Raises BreveError when `count` is no positive integer.
+
+    >>> set_num_threads(1)
+    >>> get_num_threads()
+    1
+    """
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        raise BreveError("the number of threads must be a positive integer", found=repr(count))
+    _state.count = min(count, numba.config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+
+
+def get_num_threads() -> int:
+    """The number of threads that kernels use."""
+    return 1 if _state.forked else _state.count
+
+
+def inline(function: Any) -> Any:
+    """Compile a serial helper of the kernels in its file."""
+    return _compile(function, **_OPTIONS)
 
 
 def kernel(function: Any) -> Any:
-    """Compile a function whose `prange` loops run on all threads."""
-    return numba.njit(parallel=True, nogil=True, cache=True)(function)
+    """Compile a function whose `prange` loops run on all threads; it is safe to call from any Python thread."""
+    parallel = _compile(function, parallel=True, **_OPTIONS)
+    serial = _compile(_renamed(function, "_serial"), **_OPTIONS)
+
+    @functools.wraps(function)
+    def run(*args: Any) -> Any:
+        with _state.turn:
+            if _state.forked:
+                return serial(*args)
+            if getattr(_local, "count", 0) != _state.count:
+                numba.set_num_threads(_state.count)
+                _local.count = _state.count
+            return parallel(*args)
+
+    return run
+
+
+def _compile(function: Any, **options: Any) -> Any:
+    """numba's njit, cached on disk unless there is no place to write to."""
+    try:
+        return numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        return numba.njit(**options)(function)
+
+
+def _renamed(function: Any, suffix: str) -> Any:
+    """A copy of a function under another name, and so with another file in numba's cache."""
+    copy = types.FunctionType(
+        function.__code__, function.__globals__, function.__name__ + suffix, function.__defaults__
+    )
+    copy.__qualname__ = function.__qualname__ + suffix
+    copy.__module__ = function.__module__
+    return copy
+
+
+class _State:
+    """The number of threads, whose turn it is, and whether this process was forked off a threaded one."""
+
+    def __init__(self) -> None:
+        self.count = 1
+        self.turn = threading.RLock()
+        self.forked = False
+
+    def after_fork(self) -> None:
+        """Forget a turn taken by a thread that does not exist here, and threads that OpenMP does not revive."""
+        self.turn = threading.RLock()
+        self.forked = self.forked or _threading_layer() == "omp"
+
+
+def _threading_layer() -> str:
+    """numba's threading layer; empty before its first parallel function."""
+    try:
+        return str(numba.threading_layer())
+    except ValueError:
+        return ""
+
+
+def _initial_count() -> int:
+    """What the environment asks for, else one thread for each physical core."""
+    for name in ("BREVE_NUM_THREADS", "OMP_NUM_THREADS"):
+        text = os.environ.get(name, "").strip()
+        if text.isdecimal() and int(text) > 0:
+            return int(text)
+        if text and name == "BREVE_NUM_THREADS":
+            raise BreveError("BREVE_NUM_THREADS must be a positive integer", found=repr(text))
+    return physical_cores()
+
+
+def physical_cores() -> int:
+    """Cores that this process may use: its affinity, hyper-threads counted once, and its control group's quota."""
+    processors = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set(range(os.cpu_count() or 1))
+    return max(1, min(len({_siblings(p) for p in processors}), math.ceil(_quota())))
+
+
+def _siblings(processor: int) -> str:
+    """The hyper-threads of a processor's core, as Linux lists them; the processor alone where nothing says so."""
+    return _read(f"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list") or str(processor)
+
+
+def _quota() -> float:
+    """Processors' worth of time that the control group allows (cgroup v2, then v1); infinite without a limit."""
+    limit = _read("/sys/fs/cgroup/cpu.max").split() or [
+        _read(f"/sys/fs/cgroup/cpu/cpu.cfs_{name}_us") for name in ("quota", "period")
+    ]
+    if len(limit) == 2 and all(number.isdecimal() for number in limit) and int(limit[1]):
+        return int(limit[0]) / int(limit[1])
+    return float(os.cpu_count() or 1)
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text().strip()
+    except OSError:
+        return ""
+
+
+_local = threading.local()
+_state = _State()
+set_num_threads(_initial_count())
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_state.after_fork)

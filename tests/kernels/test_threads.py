@@ -1,0 +1,135 @@
+"""Thread counts, concurrent callers, forked processes."""
+
+import doctest
+import os
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from numba import prange
+
+from breve.errors import BreveError
+from breve.kernels import threads
+from breve.kernels.threads import get_num_threads, kernel, physical_cores, set_num_threads
+
+PROGRAM = """
+import os, sys
+import numpy as np
+sys.path.insert(0, sys.argv[1])
+from test_threads import add_rows
+a = np.ones((64, 100))
+out = np.empty(64)
+add_rows(a, out)
+child = os.fork()
+if child == 0:
+    out[:] = 0
+    add_rows(a, out)
+    os._exit(0 if (out == 100).all() else 7)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+@kernel
+def add_rows(a, out):
+    for i in prange(a.shape[0]):
+        total = 0.0
+        for j in range(a.shape[1]):
+            total += a[i, j]
+        out[i] = total
+
+
+@pytest.fixture(autouse=True)
+def _keep_count():
+    count = get_num_threads()
+    yield
+    set_num_threads(count)
+
+
+def run(program, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, os.path.dirname(__file__)],
+        capture_output=True, text=True, timeout=120, env={**os.environ, **environment},
+    )  # fmt: skip
+
+
+def test_results_are_equal_for_any_number_of_threads():
+    a = np.random.default_rng(0).standard_normal((50, 1000))
+    results = []
+    for count in (1, 2, 64):
+        set_num_threads(count)
+        results.append(np.empty(50))
+        add_rows(a, results[-1])
+    assert results[0].tobytes() == results[1].tobytes() == results[2].tobytes()
+
+
+def test_examples_run():
+    assert doctest.testmod(threads) == (0, 2)
+
+
+def test_count_is_at_most_the_processors():
+    set_num_threads(1)
+    assert get_num_threads() == 1
+    set_num_threads(100_000)
+    assert get_num_threads() <= (os.cpu_count() or 1)
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", True])
+def test_count_that_is_no_positive_integer_is_refused(count):
+    with pytest.raises(BreveError, match="positive integer"):
+        set_num_threads(count)
+
+
+def test_physical_cores_are_at_most_the_affinity():
+    assert 1 <= physical_cores() <= len(os.sched_getaffinity(0))
+
+
+def test_quota_of_a_control_group_limits_the_cores(monkeypatch):
+    monkeypatch.setattr(threads, "_read", lambda path: "50000 100000" if path.endswith("cpu.max") else "")
+    assert physical_cores() == 1
+
+
+def test_hyper_threads_count_once(monkeypatch):
+    monkeypatch.setattr(threads.os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setattr(threads.os, "cpu_count", lambda: 8)
+    pairs = {f"cpu{p}/": f"{p % 4},{p % 4 + 4}" for p in range(8)}
+    monkeypatch.setattr(threads, "_read", lambda path: next((v for k, v in pairs.items() if k in path), ""))
+    assert physical_cores() == 4
+
+
+@pytest.mark.parametrize(("value", "printed"), [("1", "1"), ("", str(physical_cores()))])
+def test_environment_sets_the_count(value, printed):
+    program = "from breve.kernels.threads import get_num_threads; print(get_num_threads())"
+    assert run(program, BREVE_NUM_THREADS=value, OMP_NUM_THREADS="").stdout.strip() == printed
+
+
+def test_environment_that_is_no_number_is_refused():
+    found = run("import breve.kernels.threads", BREVE_NUM_THREADS="many")
+    assert "BREVE_NUM_THREADS must be a positive integer; found 'many'" in found.stderr
+
+
+def test_several_python_threads_may_call_at_once():
+    a = np.ones((200, 200))
+    outs = [np.zeros(200) for _ in range(6)]
+
+    def work(out):
+        for _ in range(50):
+            out[:] = 0
+            add_rows(a, out)
+
+    workers = [threading.Thread(target=work, args=(out,)) for out in outs]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all((out == 200).all() for out in outs)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+@pytest.mark.parametrize("layer", ["omp", "workqueue"])
+def test_forked_process_computes(layer):
+    if layer == "omp":
+        pytest.importorskip("numba.np.ufunc.omppool")
+    found = run(PROGRAM, NUMBA_THREADING_LAYER=layer)
+    assert found.stdout.strip() == "0", found.stderr
