@@ -36,6 +36,7 @@ class Parameters:
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
             raise LayerError("more `param` entries than parameters", expected=f"{len(layer.blobs)} at most", found=len(specs))
+        layer.param_propagate_down = [True] * len(layer.blobs)
         specs += [MESSAGES["ParamSpec"]() for _ in range(len(layer.blobs) - len(specs))]
         for i, (blob, spec) in enumerate(zip(layer.blobs, specs, strict=True)):
             owner = self._owners.get(spec.name) if spec.name else None
