@@ -1,0 +1,52 @@
+"""The only generated code: a batch-reduce GEMM for any shape, as machine code at an address. See docs/microkernel.md.
+
+C[i, j]  (+)=  sum_t sum_k  A[a_off[t] + i a_row + k a_k] * B[b_off[t] + (j // nr) b_panel + k b_k + j % nr]
+
+numba code calls it as
+
+    call(address, m, n, k, taps, a, a0, a_row, a_k, b, b0, b_k, b_panel, c, c0, c_row, offsets, t0, bias, bias0, flags)
+
+with `address = brgemm_address(dtype)`; `nr = tile_columns(dtype)`; an array and an index for each pointer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from breve.kernels.microkernel.cache import cache_folder
+from breve.kernels.microkernel.call import call
+from breve.kernels.microkernel.compile import function_address
+from breve.kernels.microkernel.emit import ACCUMULATE, BIAS, RELU, emit_brgemm
+from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
+
+__all__ = [
+    "ACCUMULATE",
+    "BIAS",
+    "INSTRUCTION_SETS",
+    "RELU",
+    "InstructionSet",
+    "brgemm_address",
+    "cache_folder",
+    "call",
+    "function_address",
+    "host_instruction_set",
+    "tile_columns",
+    "tile_rows",
+]
+
+
+def brgemm_address(dtype: Any, isa: InstructionSet | None = None) -> int:
+    """Address of the micro-kernel for float32 or float64, compiled on first need (or read from the cache on disk)."""
+    return function_address(emit_brgemm, "brgemm", np.dtype(dtype).char, isa=isa or host_instruction_set())
+
+
+def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:
+    """nr: columns of the register tile, and so of a panel of B."""
+    return (isa or host_instruction_set()).tile_columns(dtype)
+
+
+def tile_rows(isa: InstructionSet | None = None) -> int:
+    """mr: rows of the register tile. The micro-kernel takes any number of rows; multiples of mr run best."""
+    return (isa or host_instruction_set()).tile_rows
