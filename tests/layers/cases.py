@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from layer_run import LayerRun
 
 from breve.layers import layer_class
+from layer_run import LayerRun
 
 Values = Callable[[np.random.Generator], np.ndarray]
 

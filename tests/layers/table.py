@@ -1,5 +1,5 @@
 """The table of layers: every shared test runs over every row. To add a layer is to add a row."""
 
-from layers import rows_activations
+from layers import rows_activations, rows_convolution, rows_inputs, rows_losses, rows_shape
 
-CASES = [*rows_activations.CASES]
+CASES = [*rows_activations.CASES, *rows_convolution.CASES, *rows_inputs.CASES, *rows_losses.CASES, *rows_shape.CASES]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+from breve.layers import LAYERS
 from gradient import check_gradients
 from layers.cases import Case
 from layers.table import CASES
-
-from breve.layers import LAYERS
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

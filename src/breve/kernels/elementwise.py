@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 from numba import prange
 
-from breve.kernels.threads import kernel
+from breve.kernels.threads import inline, kernel
 
 
 @kernel
@@ -19,3 +20,42 @@ def relu_backward(x, dy, slope, dx):
     """dx = dy if x > 0 else slope dy; dy and dx may be one array."""
     for i in prange(x.size):
         dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
+
+
+@inline
+def _mixed(h):
+    """A 32-bit integer with all its bits mixed: the hash lowbias32 of C. Wellons, "Prospecting for hash functions"."""
+    h = np.uint32(h ^ (h >> np.uint32(16)))
+    h = np.uint32(h * np.uint32(0x7FEB352D))
+    h = np.uint32(h ^ (h >> np.uint32(15)))
+    h = np.uint32(h * np.uint32(0x846CA68B))
+    return np.uint32(h ^ (h >> np.uint32(16)))
+
+
+@kernel
+def draw_mask(key, ratio, mask):
+    """mask = 0 with probability `ratio`, else 1: a hash of position and key (two uint32), the same on any threads."""
+    threshold = np.uint32(np.round(ratio * 4294967296.0))
+    for i in prange(mask.size):
+        mask[i] = _mixed(_mixed(np.uint32(i) ^ key[0]) ^ key[1]) >= threshold
+
+
+@kernel
+def apply_mask(x, mask, scale, y):
+    """y = scale x mask; x and y may be one array."""
+    for i in prange(x.size):
+        y[i] = x[i] * scale if mask[i] else x.dtype.type(0)
+
+
+@kernel
+def weighted_sum(a, weight_a, b, weight_b, y):
+    """y = weight_a a + weight_b b; y may be one of them."""
+    for i in prange(y.size):
+        y[i] = weight_a * a[i] + weight_b * b[i]
+
+
+@kernel
+def scaled(x, weight, y):
+    """y = weight x; x and y may be one array."""
+    for i in prange(y.size):
+        y[i] = weight * x[i]

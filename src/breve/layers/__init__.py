@@ -16,8 +16,27 @@ if TYPE_CHECKING:
     from breve.layers.base import Layer
 
 LAYERS: dict[str, str] = {
+    "Accuracy": "accuracy:Accuracy",
+    "Concat": "concat:Concat",
+    "Convolution": "convolution:Convolution",
+    "ConvolutionDepthwise": "convolution:ConvolutionDepthwise",
+    "Deconvolution": "convolution:Deconvolution",
+    "DepthwiseConvolution": "convolution:ConvolutionDepthwise",
+    "Dropout": "dropout:Dropout",
+    "DummyData": "inputs:DummyData",
+    "Eltwise": "eltwise:Eltwise",
+    "Flatten": "reshaping:Flatten",
+    "Im2col": "convolution:Im2col",
+    "Input": "inputs:Input",
+    "Parameter": "inputs:Parameter",
     "ReLU": "activations:ReLU",
+    "Reshape": "reshaping:Reshape",
     "Sigmoid": "activations:Sigmoid",
+    "Silence": "routing:Silence",
+    "Slice": "concat:Slice",
+    "Softmax": "softmax:Softmax",
+    "SoftmaxWithLoss": "softmax:SoftmaxWithLoss",
+    "Split": "routing:Split",
     "TanH": "activations:TanH",
 }
 """Type -> "module:Class", the module below `breve.layers`."""

@@ -22,8 +22,8 @@ The docstring of a layer class is its page in the catalogue `docs/layers.md`, wh
     Source: Caffe's threshold_layer.
 
 The first line says what it is. `Forward`, `Backward`, `Fields` and `Source` are always there, each at the start of a
-line and continued on indented ones; `Blobs` where they are not plainly "one bottom, one top, same shape"; `Params` where
-it has any; `Errors` where it raises any. A field stands with its default in parentheses; `Fields: none.` without any.
+line and continued on indented ones; `Blobs` where they are not plainly "one bottom, one top, same shape"; `Params`
+where it has any; `Errors` where it raises any. A field stands with its default in parentheses; `Fields: none.` without.
 """
 
 from __future__ import annotations
