@@ -72,6 +72,8 @@ class ConvPlan:
     ) -> None:
         """top_data = weight * bottom_data + bias, or the positive part of it with `relu`. Raises LayerError."""
         self._check(bottom_data, weight, top_data, bias)
+        if not self.geometry.batch:
+            return
         with self._lock:
             run = self._algorithm("forward")
             bottom, top = _read(run, bottom_data), _buffer(run, top_data)
@@ -81,6 +83,8 @@ class ConvPlan:
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """Overwrite `bottom_diff` with the derivative of <top_diff, weight * bottom> by bottom. Raises LayerError."""
         self._check(bottom_diff, weight, top_diff)
+        if not self.geometry.batch:
+            return
         with self._lock:
             run = self._algorithm("backward_data")
             top, bottom = _read(run, top_diff), _buffer(run, bottom_diff)
@@ -92,6 +96,8 @@ class ConvPlan:
     ) -> None:
         """Add the derivatives of <top_diff, weight * bottom + bias> by weight and by bias. Raises LayerError."""
         self._check(bottom_data, weight_diff, top_diff, bias_diff)
+        if not self.geometry.batch:
+            return
         with self._lock:
             run = self._algorithm("backward_weights")
             weights, biases = _contiguous(weight_diff), _contiguous(bias_diff)

@@ -1,0 +1,47 @@
+"""A blob's array seen in another shape, without a copy where its memory allows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+
+
+@contextmanager
+def overwritten(array: np.ndarray, shape: Sequence[int]) -> Iterator[np.ndarray]:
+    """`array` as `shape`, to be overwritten: its own memory, or a buffer that is copied into it at the end.
+
+    >>> y = np.zeros((1, 2, 2, 2)).transpose(0, 3, 1, 2)
+    >>> with overwritten(y, (2, 4)) as matrix:
+    ...     matrix[...] = np.arange(8).reshape(2, 4)
+    >>> y[0, 1]
+    array([[4., 5.],
+           [6., 7.]])
+    """
+    if array.shape == tuple(shape):
+        yield array
+    elif array.flags.c_contiguous:
+        yield array.reshape(shape)
+    else:
+        buffer = np.empty(shape, array.dtype)
+        yield buffer
+        array[...] = buffer.reshape(array.shape)
+
+
+def channel_rows(array: np.ndarray) -> np.ndarray:
+    """`array` (N, C, ...) as a contiguous matrix (pixels, C): a view where it lies channels last, else a copy."""
+    moved = np.moveaxis(array, 1, -1)
+    return np.ascontiguousarray(moved).reshape(-1, array.shape[1])
+
+
+@contextmanager
+def overwritten_rows(array: np.ndarray) -> Iterator[np.ndarray]:
+    """`array` (N, C, ...) as a contiguous matrix (pixels, C), to be overwritten as with `overwritten`."""
+    moved = np.moveaxis(array, 1, -1)
+    if moved.flags.c_contiguous:
+        yield moved.reshape(-1, array.shape[1])
+    else:
+        buffer = np.empty((array.size // max(1, array.shape[1]), array.shape[1]), array.dtype)
+        yield buffer
+        moved[...] = buffer.reshape(moved.shape)
