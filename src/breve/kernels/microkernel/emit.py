@@ -45,6 +45,14 @@ def alloca(q: ir.IRBuilder, type_: ir.Type) -> ir.Value:
         return q.alloca(type_)
 
 
+def opaque(q: ir.IRBuilder, value: ir.Value) -> ir.Value:
+    """The value itself, of which LLVM knows nothing.
+
+    Its loop strength reduction would give every row and part a pointer of its own and run out of registers.
+    """
+    return q.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
+
+
 class Vectors:
     """Vector operations of one dtype on one instruction set."""
 
@@ -169,7 +177,7 @@ class Tile:
                 for j in range(self.vectors):
                     slot = part[i, j]
                     q.store(self.v.multiply_add(q, element, b_row[j], q.load(slot)), slot)
-            q.store(q.add(a_here, a_k), a_index)
+            q.store(opaque(q, q.add(a_here, a_k)), a_index)
             q.store(q.add(q.load(b_index), b_k), b_index)
 
         with counted_loop(q, q.udiv(k, i64(self.splits))):
