@@ -148,10 +148,10 @@ class Net:
 
 def _described(source: Source) -> tuple[Any, list[LayerSpec]]:
     if isinstance(source, (str, os.PathLike)):
-        from breve.proto.text import read_net
+        from breve.proto.text import read_net_file
 
-        file = read_net(source)
-        return file.message, specs(file.message, str(source), file.layer_lines)
+        file = read_net_file(source)
+        return file.message, specs(file.message, file.path, file.layer_lines)
     from breve.proto.upgrade import upgrade_net
 
     param = NetParameter()

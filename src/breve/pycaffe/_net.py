@@ -22,7 +22,7 @@ class Net(net.Net):
         self,
         network_file: Any,
         *args: Any,
-        phase: int | None = None,
+        phase: int | str | None = None,
         weights: Any = None,
         level: int = 0,
         stages: Iterable[str] | None = None,
@@ -34,9 +34,10 @@ class Net(net.Net):
             phase = args[0]
         elif args:
             raise TypeError(f"Net takes (file, phase) or (file, weights, phase), found {1 + len(args)} arguments")
-        if phase not in (0, 1):
+        if phase is None or phase not in (0, 1, *PHASES):
             raise NetError("the phase must be given", expected="caffe.TRAIN or caffe.TEST", found=phase)
-        super().__init__(network_file, PHASES[phase], weights=weights, level=level, stages=stages or (), **options)
+        phase = phase if isinstance(phase, str) else PHASES[phase]
+        super().__init__(network_file, phase, weights=weights, level=level, stages=stages or (), **options)
 
     @property
     def _layer_names(self) -> list[str]:
