@@ -1,0 +1,186 @@
+"""Convolutions of known networks, three passes, beside PyTorch in both of its memory formats, in one run.
+
+    python benchmarks/conv.py --shape vgg16 --pass forward --algorithm winograd --seconds 50
+
+A row gives the algorithm, its time, PyTorch's better time and format, their ratio, effective GFLOP/s (those of a plain
+convolution), their fraction of the machine's measured peak, and the largest error against float64, relative to the
+largest value. The last lines give the geometric mean of the ratios for each pass, and the worst.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from breve.errors import UnsupportedError
+from breve.kernels import convolution
+from breve.kernels.threads import get_num_threads, set_num_threads
+from shapes import SHAPES, Shape
+from timing import median_ms, peak_gflops
+
+FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+IMAGES_CHECKED, OUTPUTS_CHECKED = 1, 4
+
+
+@dataclass
+class Row:
+    """One shape, pass and algorithm, measured."""
+
+    shape: Shape
+    pass_name: str
+    algorithm: str
+    breve_ms: float
+    torch_ms: float
+    torch_format: str
+    error: float
+
+    @property
+    def ratio(self) -> float:
+        """How many times faster than PyTorch."""
+        return self.torch_ms / self.breve_ms
+
+    def text(self, peak: float) -> str:
+        """One line of the table."""
+        gflops = self.shape.geometry.flops / self.breve_ms / 1e6
+        return (
+            f"{self.shape.name:30s} {self.pass_name:17s} {self.algorithm:12s} {self.breve_ms:8.2f} ms"
+            f"  torch {self.torch_ms:8.2f} ms {self.torch_format:13s} {self.ratio:6.2f}x"
+            f"  {gflops:6.0f} GFLOP/s {gflops / peak:5.0%}  error {self.error:.0e}"
+        )
+
+
+class Case:
+    """The arrays of one shape: in NHWC memory for breve, in both formats for PyTorch."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape, g = shape, shape.geometry
+        rng = np.random.default_rng(0)
+        feature_map = lambda c, size: rng.standard_normal((g.batch, *size, c), np.float32).transpose(0, 3, 1, 2)  # noqa: E731
+        self.bottom, self.top_diff = feature_map(g.channels, g.in_shape), feature_map(g.num_output, g.out_shape)
+        self.weight = rng.standard_normal((g.num_output, g.channels // g.group, *g.kernel), np.float32)
+        self.bias = rng.standard_normal(g.num_output, np.float32) if shape.bias else None
+        self.top, self.bottom_diff = np.empty_like(self.top_diff), np.empty_like(self.bottom)
+        self.weight_diff = np.zeros_like(self.weight)
+        self.bias_diff = np.zeros(g.num_output, np.float32) if shape.bias else None
+
+    def breve(self, plan: convolution.ConvPlan, pass_name: str) -> Callable[[], object]:
+        """A call of one pass."""
+        return {
+            "forward": lambda: plan.forward(self.bottom, self.weight, self.bias, self.top),
+            "backward_data": lambda: plan.backward_data(self.top_diff, self.weight, self.bottom_diff),
+            "backward_weights": lambda: plan.backward_weights(
+                self.top_diff, self.bottom, self.weight_diff, self.bias_diff
+            ),
+        }[pass_name]
+
+    def torch(self, memory_format: torch.memory_format, pass_name: str) -> Callable[[], object]:
+        """PyTorch's call of the same pass."""
+        arrays = (self.bottom, self.weight, self.top_diff)
+        x, w, dy = (torch.from_numpy(a).contiguous(memory_format=memory_format) for a in arrays)
+        b = None if self.bias is None else torch.from_numpy(self.bias)
+        s = self.shape
+        sizes = ([s.stride] * 2, [s.pad] * 2, [1, 1])
+        if pass_name == "forward":
+            return lambda: torch.nn.functional.conv2d(x, w, b, *sizes, s.group)
+        wanted = [
+            pass_name == "backward_data",
+            pass_name == "backward_weights",
+            s.bias and pass_name != "backward_data",
+        ]
+        bias_sizes = [s.num_output] if s.bias else None
+        backward = torch.ops.aten.convolution_backward
+        return lambda: backward(dy, x, w, bias_sizes, *sizes, False, [0, 0], s.group, wanted)
+
+    def error(self, plan: convolution.ConvPlan, pass_name: str) -> float:
+        """Largest error of what breve computed last, on one image or four outputs, relative to the largest value."""
+        s = self.shape
+        sizes = ([s.stride] * 2, [s.pad] * 2, [1, 1])
+        x, w, dy = (
+            torch.from_numpy(np.ascontiguousarray(a)).double() for a in (self.bottom, self.weight, self.top_diff)
+        )
+        if pass_name == "forward":
+            b = None if self.bias is None else torch.from_numpy(self.bias).double()
+            expected = torch.nn.functional.conv2d(x[:IMAGES_CHECKED], w, b, *sizes, s.group)
+            found = self.top[:IMAGES_CHECKED]
+        elif pass_name == "backward_data":
+            expected = torch.nn.grad.conv2d_input(x[:IMAGES_CHECKED].shape, w, dy[:IMAGES_CHECKED], *sizes, s.group)
+            found = self.bottom_diff[:IMAGES_CHECKED]
+        else:
+            outputs = OUTPUTS_CHECKED if s.group == 1 else s.num_output
+            self.weight_diff[...] = 0
+            self.breve(plan, pass_name)()
+            expected = torch.nn.grad.conv2d_weight(x, w[:outputs].shape, dy[:, :outputs], *sizes, s.group)
+            found = self.weight_diff[:outputs]
+        return float(np.abs(found - expected.numpy()).max() / expected.abs().max())
+
+
+def measure(shape: Shape, pass_name: str, algorithms: list[str | None], check: bool) -> list[Row]:
+    """PyTorch's better format, then each algorithm that computes this pass."""
+    case = Case(shape)
+    peers = {name: median_ms(case.torch(memory_format, pass_name)) for name, memory_format in FORMATS.items()}
+    peer = min(peers, key=lambda name: peers[name])
+    rows = []
+    for algorithm in algorithms:
+        plan = convolution.plan(shape.geometry, np.float32, algorithm)
+        try:
+            breve_ms = median_ms(case.breve(plan, pass_name))
+        except UnsupportedError:
+            continue
+        error = case.error(plan, pass_name) if check else float("nan")
+        rows.append(Row(shape, pass_name, plan.algorithms[pass_name], breve_ms, peers[peer], peer, error))
+    return rows
+
+
+def summary(rows: list[Row]) -> str:
+    """Geometric mean and worst ratio of each pass, over the fastest algorithm of each shape."""
+    lines = []
+    for pass_name in convolution.PASSES:
+        best: dict[str, Row] = {}
+        for row in rows:
+            if row.pass_name == pass_name and row.ratio > getattr(best.get(row.shape.name), "ratio", 0):
+                best[row.shape.name] = row
+        if best:
+            worst = min(best.values(), key=lambda row: row.ratio)
+            mean = float(np.exp(np.mean([np.log(row.ratio) for row in best.values()])))
+            slower = sum(row.ratio < 1 for row in best.values())
+            lines.append(
+                f"{pass_name:17s} geometric mean {mean:.2f}x over {len(best)} shapes, {slower} below 1.0x;"
+                f" worst {worst.ratio:.2f}x {worst.shape.name}"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--shape", default="", help="only shapes whose name contains one of these, comma-separated")
+    parser.add_argument("--pass", dest="passes", default=",".join(convolution.PASSES), help="passes, comma-separated")
+    parser.add_argument("--algorithm", default="", help="algorithms, comma-separated; without it, the one chosen")
+    parser.add_argument("--threads", type=int, default=get_num_threads())
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no measurement after this time")
+    parser.add_argument("--no-check", action="store_true", help="do not compute errors")
+    options = parser.parse_args()
+    set_num_threads(options.threads)
+    torch.set_num_threads(options.threads)
+    algorithms: list[str | None] = [*options.algorithm.split(",")] if options.algorithm else [None]
+    wanted = [shape for shape in SHAPES if any(part in shape.name for part in options.shape.split(","))]
+    start, rows = time.perf_counter(), []
+    peak = peak_gflops()
+    print(f"peak {peak:.0f} GFLOP/s on {options.threads} threads; torch {torch.__version__}")
+    for shape in wanted:
+        for pass_name in options.passes.split(","):
+            if time.perf_counter() - start > options.seconds:
+                print("out of time")
+                break
+            found = measure(shape, pass_name, algorithms, not options.no_check)
+            rows += found
+            print("\n".join(row.text(peak) for row in found), flush=True)
+    print(summary(rows))
+
+
+if __name__ == "__main__":
+    main()
