@@ -45,6 +45,8 @@ def test_recording_of_caffe_agrees(path, tmp_path):
         assert_close(net.blobs[name].data, value, f"data of {name}")
     for layer, i, value in params_of(recording, "after_"):
         assert_close(net.params[layer][i].data, value, f"parameter {i} of {layer} after forward")
+    if not any(key.startswith(("diff_", "pdiff_")) for key in recording.files):
+        return
     net.clear_param_diffs()
     for name, value in blobs_of(recording, "seed_"):
         net.blobs[name].diff[...] = value

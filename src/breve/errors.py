@@ -37,7 +37,11 @@ class BreveError(Exception):
 
     def __str__(self) -> str:
         text = f"{self.where}: {self.message}" if self.where else self.message
-        facts = [f"{word} {value}" for word, value in (("expected", self.expected), ("found", self.found)) if value is not _ABSENT]
+        facts = [
+            f"{word} {value}"
+            for word, value in (("expected", self.expected), ("found", self.found))
+            if value is not _ABSENT
+        ]
         return "; ".join(part for part in (text, ", ".join(facts), self.hint) if part)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from breve import weights as weight_files
+from breve import weights
 from breve.blob import Blob
 from breve.errors import NetError, did_you_mean
 from breve.graph.build import AUTOMATIC, Build
@@ -19,6 +18,7 @@ from breve.graph.rules import PHASES, filter_layers
 from breve.graph.splits import insert_splits
 from breve.layers.base import Layer
 from breve.proto import NetParameter
+from breve.proto.binary import write_net
 from breve.randomness import next_seed
 
 Source = str | os.PathLike[str] | Any
@@ -27,22 +27,23 @@ Source = str | os.PathLike[str] | Any
 class Net:
     """A network built from a prototxt, in one phase.
 
-    `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default the description's own
-    state, else TEST); `level` and `stages` select layers beside it. `weights` is a `.caffemodel`. `dtype` is float32 or
-    float64 for every blob. `seed` makes fillers and random layers repeatable.
+        `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default the description's own
+        state, else TEST); `level` and `stages` select layers beside it. `weights` is a `.caffemodel`. `dtype` is float32 or
+        float64 for every blob. `seed` makes fillers and random layers repeatable.
 
-    `forward` returns the loss: the sum over tops of loss weight times value. `backward` gives every blob's `diff` the
-    derivative of that loss with respect to its `data`; parameter diffs accumulate until `clear_param_diffs`.
+        `forward` returns the loss: the sum over tops of loss weight times value. `backward` gives every blob's `diff` the
+        derivative of that loss with respect to its `data`; parameter diffs accumulate until `clear_param_diffs`.
 
-    Raises ParseError, NetError or LayerError, naming file, line and layer.
+        Raises ParseError, NetError or LayerError, naming file, line and layer.
 
-    >>> from breve.proto import NetParameter
-    >>> from google.protobuf import text_format
-    >>> net = Net(text_format.Parse('''layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2] } } }
-    ...     layer { name: "y" type: "ReLU" bottom: "x" top: "y" }''', NetParameter()))
-    >>> net.blobs["x"].data[...] = [[-1, 2]]
-    >>> net.forward(), net.blobs["y"].data.tolist()
-    (0.0, [[0.0, 2.0]])
+        >>> from breve.proto import NetParameter
+    from breve.proto.binary import write_net
+        >>> from google.protobuf import text_format
+        >>> net = Net(text_format.Parse('''layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2] } } }
+        ...     layer { name: "y" type: "ReLU" bottom: "x" top: "y" }''', NetParameter()))
+        >>> net.blobs["x"].data[...] = [[-1, 2]]
+        >>> net.forward(), net.blobs["y"].data.tolist()
+        (0.0, [[0.0, 2.0]])
     """
 
     def __init__(
@@ -63,8 +64,12 @@ class Net:
         self.phase: str = PHASES[state.phase]
         self.dtype = np.dtype(dtype)
         self.seed = next_seed() if seed is None else seed
-        build = Build(insert_splits(filter_layers(layer_specs, state)), self.phase, self.dtype, self.seed, param.force_backward)
+        build = Build(
+            insert_splits(filter_layers(layer_specs, state)), self.phase, self.dtype, self.seed, param.force_backward
+        )
         self._adopt(build)
+        if any(layer.blobs for layer in param.layer):
+            self.copy_from(param)
         if weights is not None:
             self.copy_from(weights)
 
@@ -72,7 +77,9 @@ class Net:
         self.steps: list[Step] = build.steps
         self.layers: list[Layer] = [step.layer for step in build.steps]
         self.layer_names: list[str] = [layer.name for layer in self.layers]
-        self.blobs: dict[str, Blob] = {n: b for n, b in zip(build.blob_names, build.blobs, strict=True) if n != AUTOMATIC}
+        self.blobs: dict[str, Blob] = {
+            n: b for n, b in zip(build.blob_names, build.blobs, strict=True) if n != AUTOMATIC
+        }
         self.params: dict[str, list[Blob]] = {layer.name: layer.blobs for layer in self.layers if layer.blobs}
         self.learnable_params: list[Blob] = build.parameters.learnable
         self.params_lr: list[float] = build.parameters.lr_mults
@@ -119,26 +126,28 @@ class Net:
 
         Raises FileFormatError for a damaged file, NetError where counts or shapes differ; nothing is copied then.
         """
-        origin = str(source) if isinstance(source, (str, os.PathLike)) else "a NetParameter"
-        weight_files.copy_from(self.steps, weight_files.read(source), origin)
+        weights.copy_from(self.steps, source)
 
     def share_trained_layers_with(self, other: Net) -> None:
         """Let the parameters of layers with the same names be those of `other`: one memory, no copy. Raises NetError."""
         for step in self.steps:
             for blob, theirs in zip(step.layer.blobs, other.params.get(step.layer.name, ()), strict=False):
                 if blob.shape != theirs.shape:
-                    raise NetError("cannot share parameters of another shape", where=step.where, expected=blob.shape, found=theirs.shape)
+                    raise NetError(
+                        "cannot share parameters of another shape",
+                        where=step.where,
+                        expected=blob.shape,
+                        found=theirs.shape,
+                    )
                 blob.share_data(theirs)
 
     def to_proto(self, write_diff: bool = False) -> Any:
         """The net as a NetParameter with its parameters (and their gradients), as Caffe saves it."""
-        result = weight_files.new_message(self.name)
-        weight_files.write_layers(self.steps, result, write_diff)
-        return result
+        return weights.to_proto(self.name, self.steps, write_diff)
 
     def save(self, path: str | os.PathLike[str], write_diff: bool = False) -> None:
         """Write a `.caffemodel` (HDF5 when the name ends in `.h5`), whole or not at all."""
-        weight_files.write(self, Path(path), write_diff)
+        write_net(self.to_proto(write_diff), path)
 
     def close(self) -> None:
         """Stop the background readers of data layers. A closed net still holds its blobs."""

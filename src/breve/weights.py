@@ -1,16 +1,18 @@
-"""A net's parameters in and out of NetParameter messages, matched by layer name, as Caffe's CopyTrainedLayersFrom."""
+"""A net's parameters in and out of files and messages, matched by layer name, as Caffe's CopyTrainedLayersFrom."""
 
 from __future__ import annotations
 
 import logging
+import os
 from typing import Any
 
 import numpy as np
 
 from breve.blob import Blob
-from breve.errors import NetError
+from breve.errors import FileFormatError, NetError
 from breve.graph.plan import Step
-from breve.proto.binary import array_to_blob, blob_to_array
+from breve.proto.binary import array_to_blob, blob_to_array, read_weights
+from breve.proto.schema import WIRE_MESSAGES
 
 log = logging.getLogger("breve")
 
@@ -20,14 +22,17 @@ def legacy(shape: tuple[int, ...]) -> tuple[int, ...]:
     return (1,) * (4 - len(shape)) + shape
 
 
-def copy_from(steps: list[Step], source: Any, origin: str) -> None:
-    """Copy the blobs of every layer of NetParameter `source` into the layer of the same name; others are left alone.
+def copy_from(steps: list[Step], source: Any) -> None:
+    """Copy the blobs of every layer of `source` into the layer of the same name; other layers are left alone.
 
-    Raises NetError where a layer has another number of blobs or another shape; nothing is copied then.
+    `source` is the path of a caffemodel, binary or HDF5, or a NetParameter. Raises FileFormatError for a damaged file,
+    NetError where a layer has another number of parameters or another shape; nothing is copied then.
     """
+    is_path = isinstance(source, (str, os.PathLike))
+    origin = os.fspath(source) if is_path else "a NetParameter"
     targets = {step.layer.name: step for step in steps if step.layer.blobs}
     pairs: list[tuple[Blob, np.ndarray]] = []
-    for layer in source.layer:
+    for layer in (read_weights(source) if is_path else source).layer:
         if layer.name in targets and layer.blobs:
             pairs += _pairs(targets[layer.name], layer, origin)
         elif layer.blobs:
@@ -39,24 +44,44 @@ def copy_from(steps: list[Step], source: Any, origin: str) -> None:
 def _pairs(step: Step, layer: Any, origin: str) -> list[tuple[Blob, np.ndarray]]:
     where = f"{step.where}: weights from {origin}"
     if len(layer.blobs) != len(step.layer.blobs):
-        raise NetError("the layer has another number of parameters", where=where, expected=len(step.layer.blobs), found=len(layer.blobs))
-    pairs = []
-    for i, (blob, proto) in enumerate(zip(step.layer.blobs, layer.blobs, strict=True)):
+        raise NetError(
+            "the layer has another number of parameters",
+            where=where,
+            expected=len(step.layer.blobs),
+            found=len(layer.blobs),
+        )
+    return [
+        (blob, _fitting(blob, proto, i, where))
+        for i, (blob, proto) in enumerate(zip(step.layer.blobs, layer.blobs, strict=True))
+    ]
+
+
+def _fitting(blob: Blob, proto: Any, index: int, where: str) -> np.ndarray:
+    """The values for a parameter; those of an old file may have ones in front of its shape."""
+    try:
         array = blob_to_array(proto)
-        if array.shape != blob.shape and not (not proto.HasField("shape") and legacy(array.shape) == legacy(blob.shape)):
-            raise NetError(
-                f"parameter {i} has another shape", where=where, expected=blob.shape, found=array.shape,
-                hint="to learn this layer from scratch, give it another name",
-            )
-        pairs.append((blob, array))
-    return pairs
+    except FileFormatError as error:
+        error.where = where
+        raise
+    old = not proto.HasField("shape") and len(blob.shape) < 4
+    if (legacy(blob.shape) if old else blob.shape) != array.shape:
+        raise NetError(
+            f"parameter {index} has another shape",
+            where=where,
+            expected=blob.shape,
+            found=array.shape,
+            hint="to learn this layer from scratch, give it another name",
+        )
+    return array
 
 
-def write_layers(steps: list[Step], net_param: Any, write_diff: bool) -> None:
-    """Append every layer's LayerParameter with its blobs to a NetParameter."""
+def to_proto(name: str, steps: list[Step], write_diff: bool) -> Any:
+    """A NetParameter of the layers as they are, splits included, with their parameters (and gradients) in their blobs."""
+    net = WIRE_MESSAGES["NetParameter"](name=name)
     for step in steps:
-        layer = net_param.layer.add()
-        layer.MergeFromString(step.layer.param.SerializeToString())
+        layer = net.layer.add()
+        layer.MergeFromString(step.layer.param.SerializePartialToString())
         del layer.blobs[:]
         for blob in step.layer.blobs:
             array_to_blob(blob.data, layer.blobs.add(), blob.diff if write_diff else None)
+    return net

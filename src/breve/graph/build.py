@@ -40,14 +40,18 @@ class Build:
 
     def _add(self, spec: LayerSpec) -> None:
         self._check_name(spec)
-        layer = layer_class(spec.param.type)(spec.param, self.phase, self.dtype, layer_generator(self.seed, spec.param.name))
+        layer = layer_class(spec.param.type)(
+            spec.param, self.phase, self.dtype, layer_generator(self.seed, spec.param.name)
+        )
         check_counts(layer)
         bottoms = [self._bottom(name) for name in spec.param.bottom]
         tops = [self._top(spec, j, name) for j, name in enumerate(spec.param.top)]
         if layer.auto_top_blobs:
             tops += [self._new_blob(AUTOMATIC) for _ in range(layer.top_counts[0] - len(tops))]
         weights = loss_weights(layer, len(tops))
-        step = Step(layer, spec.where, [self.blobs[b] for b in bottoms], [self.blobs[t] for t in tops], weights, False, [])
+        step = Step(
+            layer, spec.where, [self.blobs[b] for b in bottoms], [self.blobs[t] for t in tops], weights, False, []
+        )
         step.setup()
         self.parameters.add(layer, spec.where)
         self.steps.append(step)
@@ -62,7 +66,9 @@ class Build:
         if name in self._places:
             raise NetError(f"duplicate layer name '{name}'", hint=f"it is already the name of {self._places[name]}")
         if wanted not in (0, len(spec.param.bottom)):
-            raise NetError("propagate_down must be given once for each bottom", expected=len(spec.param.bottom), found=wanted)
+            raise NetError(
+                "propagate_down must be given once for each bottom", expected=len(spec.param.bottom), found=wanted
+            )
         self._places[name] = spec.where
 
     def _bottom(self, name: str) -> int:
@@ -74,7 +80,9 @@ class Build:
     def _top(self, spec: LayerSpec, j: int, name: str) -> int:
         if j < len(spec.param.bottom) and spec.param.bottom[j] == name:
             if not layer_class(spec.param.type).in_place:
-                raise NetError(f"this layer cannot work in place on blob '{name}'", hint="give its top a name of its own")
+                raise NetError(
+                    f"this layer cannot work in place on blob '{name}'", hint="give its top a name of its own"
+                )
             self.unread[name] = self._ids[name]
             return self._ids[name]
         if name in self._ids:
@@ -90,9 +98,7 @@ class Build:
     def _plan_backward(self, force_backward: bool) -> None:
         backward.from_losses(self._needs)
         if force_backward:
-            allowed = [
-                [b not in step.layer.unforced_bottoms for b in range(len(step.bottom))] for step in self.steps
-            ]
+            allowed = [[b not in step.layer.unforced_bottoms for b in range(len(step.bottom))] for step in self.steps]
             backward.force(self._needs, allowed)
         for step, needs in zip(self.steps, self._needs, strict=True):
             step.needs_backward, step.propagate_down = needs.backward, needs.propagate_down
@@ -120,6 +126,8 @@ def loss_weights(layer: Layer, tops: int) -> list[float]:
     """The weight of each top in the net's loss: the prototxt's, or 1 for the first top of a loss layer."""
     given = list(layer.param.loss_weight)
     if given and len(given) != len(layer.param.top):
-        raise LayerError("loss_weight must be given once for each top or not at all", expected=len(layer.param.top), found=len(given))
+        raise LayerError(
+            "loss_weight must be given once for each top or not at all", expected=len(layer.param.top), found=len(given)
+        )
     weights = given or ([1.0] if layer.is_loss else [])
     return weights + [0.0] * (tops - len(weights))

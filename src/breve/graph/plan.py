@@ -54,7 +54,9 @@ class Step:
             self.layer.forward(self.bottom, self.top)
         except BreveError as error:
             raise self._located(error)
-        return sum(float(weight * top.data.sum()) for top, weight in zip(self.top, self.loss_weights, strict=True) if weight)
+        return sum(
+            float(weight * top.data.sum()) for top, weight in zip(self.top, self.loss_weights, strict=True) if weight
+        )
 
     def backward(self) -> None:
         """Run the layer backward if any gradient is wanted of it."""

@@ -35,7 +35,9 @@ class Parameters:
         """Take in a layer's parameters: new ones are learnable, named ones known before share memory with their owner."""
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
-            raise LayerError("more `param` entries than parameters", expected=f"{len(layer.blobs)} at most", found=len(specs))
+            raise LayerError(
+                "more `param` entries than parameters", expected=f"{len(layer.blobs)} at most", found=len(specs)
+            )
         layer.param_propagate_down = [True] * len(layer.blobs)
         specs += [MESSAGES["ParamSpec"]() for _ in range(len(layer.blobs) - len(specs))]
         for i, (blob, spec) in enumerate(zip(layer.blobs, specs, strict=True)):
@@ -58,13 +60,21 @@ class Parameters:
         source = self.learnable[owner.index]
         same = blob.count == source.count if spec.share_mode == PERMISSIVE else blob.shape == source.shape
         if not same:
-            raise LayerError(f"parameter '{spec.name}' is shared with {owner.where} and must have its shape", expected=source.shape, found=blob.shape)
+            raise LayerError(
+                f"parameter '{spec.name}' is shared with {owner.where} and must have its shape",
+                expected=source.shape,
+                found=blob.shape,
+            )
         for k, (word, mults) in enumerate((("lr_mult", self.lr_mults), ("decay_mult", self.decay_mults))):
             if not spec.HasField(word):
                 continue
             given = getattr(spec, word)
             if self._mults_given[owner.index][k] and given != mults[owner.index]:
-                raise LayerError(f"shared parameter '{spec.name}' has another {word} than in {owner.where}", expected=mults[owner.index], found=given)
+                raise LayerError(
+                    f"shared parameter '{spec.name}' has another {word} than in {owner.where}",
+                    expected=mults[owner.index],
+                    found=given,
+                )
             mults[owner.index] = given
             self._mults_given[owner.index][k] = True
         blob.share_data(source)

@@ -48,7 +48,11 @@ def _sources(specs: list[LayerSpec], readers: Counter[Source], loss_weights: dic
     for i, spec in enumerate(specs):
         for name in spec.param.bottom:
             if name not in last:
-                raise NetError(f"unknown bottom blob '{name}'", where=spec.where, hint=did_you_mean(name, last) or "no layer before it has a top")
+                raise NetError(
+                    f"unknown bottom blob '{name}'",
+                    where=spec.where,
+                    hint=did_you_mean(name, last) or "no layer before it has a top",
+                )
             readers[last[name]] += 1
         sources.append([last[name] for name in spec.param.bottom])
         last.update({name: (i, j) for j, name in enumerate(spec.param.top)})

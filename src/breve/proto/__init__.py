@@ -11,4 +11,14 @@ Datum = MESSAGES["Datum"]
 FillerParameter = MESSAGES["FillerParameter"]
 NetState = MESSAGES["NetState"]
 
-__all__ = ["MESSAGES", "BlobProto", "Datum", "FillerParameter", "LayerParameter", "NetParameter", "NetState", "SolverParameter", "SolverState"]
+__all__ = [
+    "MESSAGES",
+    "BlobProto",
+    "Datum",
+    "FillerParameter",
+    "LayerParameter",
+    "NetParameter",
+    "NetState",
+    "SolverParameter",
+    "SolverState",
+]

@@ -55,12 +55,16 @@ class Net(net.Net):
     @property
     def top_names(self) -> dict[str, list[str]]:
         """The names of each layer's tops."""
-        return {name: [self.blob_names[i] for i in ids] for name, ids in zip(self.layer_names, self.top_ids, strict=True)}
+        return {
+            name: [self.blob_names[i] for i in ids] for name, ids in zip(self.layer_names, self.top_ids, strict=True)
+        }
 
     @property
     def bottom_names(self) -> dict[str, list[str]]:
         """The names of each layer's bottoms."""
-        return {name: [self.blob_names[i] for i in ids] for name, ids in zip(self.layer_names, self.bottom_ids, strict=True)}
+        return {
+            name: [self.blob_names[i] for i in ids] for name, ids in zip(self.layer_names, self.bottom_ids, strict=True)
+        }
 
     @property
     def blob_loss_weights(self) -> dict[str, float]:
@@ -82,14 +86,18 @@ class Net(net.Net):
     def _backward(self, last: int, first: int) -> None:
         super().backward(last, first)
 
-    def forward(self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any) -> Any:
+    def forward(
+        self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
+    ) -> Any:
         """Copy `inputs` into the input blobs, run from layer `start` to layer `end`, return outputs (and `blobs`) by name."""
         self._copy_in(inputs, self.inputs, "data")
         self._forward(self._index(start, 0), self._index(end, len(self.steps) - 1))
         names = self._tops_of(end) if end is not None else self.outputs
         return {name: self.blobs[name].data for name in [*names, *(blobs or ())]}
 
-    def backward(self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **seeds: Any) -> Any:
+    def backward(
+        self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **seeds: Any
+    ) -> Any:
         """Copy `seeds` into the diffs of output blobs, run back from `start` to `end`, return input diffs (and `diffs`) by name."""
         self._copy_in(seeds, self._tops_of(start) if start is not None else self.outputs, "diff")
         self._backward(self._index(start, len(self.steps) - 1), self._index(end, 0))
@@ -112,7 +120,9 @@ class Net(net.Net):
                 target[...] = array
             except ValueError as error:
                 raise NetError(
-                    f"{what} of blob '{name}' has another shape", expected=target.shape, found=np.shape(array),
+                    f"{what} of blob '{name}' has another shape",
+                    expected=target.shape,
+                    found=np.shape(array),
                     hint="reshape the blob and the net first",
                 ) from error
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
+from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, RELU, emit_brgemm
 from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
-from breve.kernels.microkernel.emit import ACCUMULATE, BIAS, RELU, emit_brgemm
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 
 __all__ = [

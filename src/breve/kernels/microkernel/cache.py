@@ -1,7 +1,7 @@
 """Machine code kept on disk: a file is whole, right and ours, or it is built anew.
 
-A file holds a magic line, the SHA-256 of its key and contents, and the contents. The key is a text that says everything the
-contents depend on, so a file of another version, processor or name does not verify.
+A file holds a magic line, the SHA-256 of its key and contents, and the contents. The key is a text that says everything
+that the contents depend on, so a file of another version, processor or name does not verify.
 """
 
 from __future__ import annotations

@@ -1,0 +1,188 @@
+"""The micro-kernel as LLVM IR: a batch-reduce GEMM. Its contract is docs/microkernel.md.
+
+A function for each register tile, `rows` by `vectors`, the last vector of C whole or masked; and `brgemm`, which deals a
+product of any size out to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+from breve.kernels.microkernel.instruction_sets import InstructionSet
+from breve.kernels.microkernel.vectors import I64, INTEGERS, Vectors, counted_loop, i64, local, opaque
+
+ACCUMULATE, BIAS, RELU = 1, 2, 4  # bits of `flags`
+
+
+def emit_brgemm(isa: InstructionSet, dtype: Any) -> ir.Module:
+    """The module with the function `brgemm` for one dtype."""
+    module = ir.Module("brgemm")
+    v = Vectors(module, isa, dtype)
+    tiles = [
+        Tile(v, rows, vectors, masked).emit()
+        for masked in (False, True)
+        for vectors in range(1, isa.tile_vectors + 1)
+        for rows in range(1, isa.tile_rows + 1)
+    ]
+    kind = ir.ArrayType(tiles[0].type, len(tiles))
+    table = ir.GlobalVariable(module, kind, "tiles")
+    table.initializer, table.global_constant, table.linkage = ir.Constant(kind, tiles), True, "internal"
+    _emit_dealer(v, table)
+    return module
+
+
+@dataclass
+class Operand:
+    """A matrix in memory: where it begins, and the distance in elements of its rows (of C, A) or of its k (of A, B)."""
+
+    start: ir.Value
+    row: ir.Value | None = None
+    k: ir.Value | None = None
+
+
+class Tile:
+    """C[i, j] (+)= sum_t sum_k A B for `rows` i and `vectors` of j, repeated over many tiles of rows.
+
+    The sums stay in registers over t and k. Where rows * vectors of them are too few to hide the latency of an FMA,
+    k is dealt out over several parts, each with sums of its own.
+    """
+
+    def __init__(self, v: Vectors, rows: int, vectors: int, masked: bool) -> None:
+        self.v, self.rows, self.vectors, self.masked = v, rows, vectors, masked
+        self.parts = -(-v.isa.chains // (rows * vectors))
+        p = v.pointer
+        arguments = [I64, I64, I64, p, I64, I64, p, I64, p, I64, INTEGERS, p, I64, I64]
+        self.function = ir.Function(v.module, ir.FunctionType(ir.VoidType(), arguments), self.name)
+        self.function.linkage = "internal"
+        self.q = ir.IRBuilder(self.function.append_basic_block("entry"))
+
+    @property
+    def name(self) -> str:
+        """For example `tile_6x2` or `tile_6x2_masked`."""
+        return f"tile_{self.rows}x{self.vectors}" + "_masked" * self.masked
+
+    def emit(self) -> ir.Function:
+        """The function (tiles, k, taps, a, a_row, a_k, b, b_k, c, c_row, offsets, bias, flags, last_lanes)."""
+        v, q = self.v, self.q
+        tiles, k, taps, a, a_row, a_k, b, b_k, c, c_row, offsets, bias, flags, last_lanes = self.function.args
+        self.last_mask = v.mask(q, last_lanes) if self.masked else None
+        cells = [(i, j) for i in range(self.rows) for j in range(self.vectors)]
+        sums = [{cell: local(q, v.vector) for cell in cells} for _ in range(self.parts)]
+        body = q.append_basic_block("body")
+        q.branch(body)
+        q.position_at_end(body)
+        with counted_loop(q, tiles) as tile:
+            first = q.mul(tile, i64(self.rows))
+            for part in sums:
+                for variable in part.values():
+                    q.store(v.constant(0.0), variable)
+            with counted_loop(q, taps) as tap:
+                a_offset = q.add(q.load(q.gep(offsets, [q.mul(tap, i64(2))])), q.mul(first, a_row))
+                b_offset = q.load(q.gep(offsets, [q.add(q.mul(tap, i64(2)), i64(1))]))
+                a_tap, b_tap = q.gep(a, [a_offset]), q.gep(b, [b_offset])
+                self._sum_over_k(sums, k, Operand(a_tap, row=a_row, k=a_k), Operand(b_tap, k=b_k))
+            self._merge(sums)
+            self._finish(sums[0], Operand(q.gep(c, [q.mul(first, c_row)]), row=c_row), bias, flags)
+        q.ret_void()
+        return self.function
+
+    def _sum_over_k(self, sums: list[dict], k: ir.Value, a: Operand, b: Operand) -> None:
+        q = self.q
+        a_rows = [q.gep(a.start, [q.mul(a.row, i64(i))]) for i in range(self.rows)]
+        a_index, b_pointer = local(q, I64), local(q, self.v.pointer)
+        q.store(i64(0), a_index)
+        q.store(b.start, b_pointer)
+
+        def step(part: dict) -> None:
+            b_row = [self.v.load(q, q.gep(q.load(b_pointer), [i64(j * self.v.lanes)])) for j in range(self.vectors)]
+            for i in range(self.rows):
+                element = self.v.broadcast(q, q.load(q.gep(a_rows[i], [q.load(a_index)])))
+                for j in range(self.vectors):
+                    q.store(self.v.multiply_add(q, element, b_row[j], q.load(part[i, j])), part[i, j])
+            q.store(opaque(q, q.add(q.load(a_index), a.k)), a_index)
+            q.store(q.gep(q.load(b_pointer), [b.k]), b_pointer)
+
+        with counted_loop(q, q.udiv(k, i64(self.parts))):
+            for part in sums:
+                step(part)
+        if self.parts > 1:
+            with counted_loop(q, q.urem(k, i64(self.parts))):
+                step(sums[0])
+
+    def _merge(self, sums: list[dict]) -> None:
+        q = self.q
+        for part in sums[1:]:
+            for cell, variable in part.items():
+                q.store(q.fadd(q.load(sums[0][cell]), q.load(variable)), sums[0][cell])
+
+    def _finish(self, sums: dict, c: Operand, bias: ir.Value, flags: ir.Value) -> None:
+        v, q = self.v, self.q
+        c_rows = [q.gep(c.start, [q.mul(c.row, i64(i))]) for i in range(self.rows)]
+        with self._if(flags, ACCUMULATE):
+            for (i, j), variable in sums.items():
+                q.store(q.fadd(q.load(variable), self._load(c_rows[i], j)), variable)
+        with self._if(flags, BIAS):
+            bias_row = [self._load(bias, j) for j in range(self.vectors)]
+            for (_, j), variable in sums.items():
+                q.store(q.fadd(q.load(variable), bias_row[j]), variable)
+        with self._if(flags, RELU):
+            zero = v.constant(0.0)
+            for variable in sums.values():  # so written, NaN stays NaN
+                value = q.load(variable)
+                q.store(q.select(q.fcmp_ordered("<", value, zero), zero, value), variable)
+        for (i, j), variable in sums.items():
+            v.store(q, q.load(variable), q.gep(c_rows[i], [i64(j * v.lanes)]), self._mask(j))
+
+    def _load(self, row: ir.Value, j: int) -> ir.Value:
+        return self.v.load(self.q, self.q.gep(row, [i64(j * self.v.lanes)]), self._mask(j))
+
+    def _mask(self, j: int) -> ir.Value | None:
+        return self.last_mask if j == self.vectors - 1 else None
+
+    @contextmanager
+    def _if(self, flags: ir.Value, bit: int) -> Iterator[None]:
+        with self.q.if_then(self.q.icmp_unsigned("!=", self.q.and_(flags, i64(bit)), i64(0))):
+            yield
+
+
+def _emit_dealer(v: Vectors, table: ir.GlobalVariable) -> None:
+    """`brgemm`: for each panel of columns, tiles of rows that differ in height by one at most."""
+    p, isa = v.pointer, v.isa
+    arguments = [I64, I64, I64, I64, p, I64, I64, p, I64, I64, p, I64, INTEGERS, p, I64]
+    function = ir.Function(v.module, ir.FunctionType(ir.VoidType(), arguments), "brgemm")
+    m, n, k, taps, a, a_row, a_k, b, b_k, b_panel, c, c_row, offsets, bias, flags = function.args
+    q = ir.IRBuilder(function.append_basic_block("entry"))
+    with q.if_then(q.icmp_signed("<", m, i64(1))):
+        q.ret_void()
+    tiles = _ceil_div(q, m, isa.tile_rows)
+    rows, taller = q.udiv(m, tiles), q.urem(m, tiles)
+    columns = isa.tile_vectors * v.lanes
+    with counted_loop(q, _ceil_div(q, n, columns)) as panel:
+        first = q.mul(panel, i64(columns))
+        left = q.sub(n, first)
+        width = q.select(q.icmp_signed("<", left, i64(columns)), left, i64(columns))
+        vectors = _ceil_div(q, width, v.lanes)
+        last_lanes = q.sub(width, q.mul(q.sub(vectors, i64(1)), i64(v.lanes)))
+        masked = q.zext(q.icmp_signed("<", last_lanes, i64(v.lanes)), I64)
+        kind = q.add(q.mul(masked, i64(isa.tile_vectors)), q.sub(vectors, i64(1)))
+        b_here, bias_here, c_here = q.gep(b, [q.mul(panel, b_panel)]), q.gep(bias, [first]), q.gep(c, [first])
+
+        def call(count: ir.Value, rows: ir.Value, row: ir.Value) -> None:
+            with q.if_then(q.icmp_signed(">", count, i64(0))):
+                index = q.add(q.mul(kind, i64(isa.tile_rows)), q.sub(rows, i64(1)))
+                a_row0, c_row0 = q.gep(a, [q.mul(row, a_row)]), q.gep(c_here, [q.mul(row, c_row)])
+                passed = [count, k, taps, a_row0, a_row, a_k, b_here, b_k, c_row0, c_row, offsets, bias_here, flags]
+                q.call(q.load(q.gep(table, [i64(0), index])), [*passed, last_lanes])
+
+        call(taller, q.add(rows, i64(1)), i64(0))
+        call(q.sub(tiles, taller), rows, q.mul(taller, q.add(rows, i64(1))))
+    q.ret_void()
+
+
+def _ceil_div(q: ir.IRBuilder, value: ir.Value, divisor: int) -> ir.Value:
+    return q.sdiv(q.add(value, i64(divisor - 1)), i64(divisor))
