@@ -1,7 +1,8 @@
 """Caffe's messages as protobuf classes, made when first imported from the compiled `caffe.proto`.
 
-`caffe.binpb` is what protoc makes of `caffe.proto` (`make proto`). Classes made from a descriptor work with any protobuf runtime, where generated `_pb2` modules are tied to theirs. Pools of our own keep them apart from
-another `caffe` package in the same process.
+`caffe.binpb` is what protoc makes of `caffe.proto` (`make proto`). Classes made from a descriptor work with any
+protobuf runtime, where generated `_pb2` modules are tied to theirs. Pools of our own keep them apart from another
+`caffe` package in the same process.
 
 Three sets of classes read the same bytes:
 
