@@ -1,6 +1,6 @@
 """Update rules, each in one pass over memory: gradient scaling, regularisation, history, update.
 
-All arrays are contiguous, one-dimensional, of one length and dtype; scalars are of that dtype too. Every rule first forms
+All arrays are contiguous, one-dimensional, of one length and dtype; scalars are of that dtype too. Every rule begins with
 
     g = scale * diff + l2 * data + l1 * sign(data)
 
@@ -70,7 +70,7 @@ def rmsprop(data, diff, history, scale, l2, l1, rate, decay, one_minus_decay, de
 
 @kernel
 def adadelta(data, diff, history, update_history, scale, l2, l1, rate, momentum, one_minus_momentum, delta):
-    """h = momentum h + (1 - momentum) g^2; d = g sqrt((u + delta) / (h + delta)); u likewise from d^2; update rate d."""
+    """h = momentum h + (1 - momentum) g^2; s = g sqrt((u + delta) / (h + delta)); u likewise from s^2; update rate s."""
     for i in prange(data.size):
         g = _gradient(diff[i], data[i], scale, l2, l1)
         history[i] = one_minus_momentum * (g * g) + momentum * history[i]
@@ -83,7 +83,7 @@ def adadelta(data, diff, history, update_history, scale, l2, l1, rate, momentum,
 
 @kernel
 def adam(data, diff, mean, square, scale, l2, l1, rate, beta1, one_minus_beta1, beta2, one_minus_beta2, delta):
-    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; update rate m / (sqrt(v) + delta), rate bias-corrected."""
+    """m = beta1 m + (1 - beta1) g; v = beta2 v + (1 - beta2) g^2; update rate m / (sqrt(v) + delta)."""
     for i in prange(data.size):
         g = _gradient(diff[i], data[i], scale, l2, l1)
         mean[i] = one_minus_beta1 * g + beta1 * mean[i]

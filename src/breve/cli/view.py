@@ -1,0 +1,144 @@
+"""Training as a person sees it on a terminal: a line for what happened, and below them a bar with the time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from breve.cli.log import log_to_stdout
+from breve.solvers.report import Report, Scores, output_lines
+
+if TYPE_CHECKING:
+    from breve.solvers import Solver
+
+BETWEEN_UPDATES_S = 0.1
+
+
+def progress_bar(console: Console, *more: TextColumn) -> Progress:
+    """A bar with its count, `more`, and the time left."""
+    return Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *more,
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=console,
+        refresh_per_second=5,
+    )
+
+
+class TerminalReport(Report):
+    """Tells of training on a terminal."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._task = progress.add_task("starting", total=None, rate="", loss="", speed="")
+        self._shown_at, self._counted_at, self._counted = 0.0, 0.0, 0
+        self._rate = ""
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, markup=False, highlight=True, soft_wrap=True)
+
+    def solving(self, solver: Solver) -> None:
+        """Training begins."""
+        count = sum(blob.count for blob in solver.net.learnable_params)
+        self._say(
+            f"Training {solver.net.name or 'the net'}: {count:,} parameters, {solver.param.type}, "
+            f"lr_policy {solver.param.lr_policy}, to iteration {solver.param.max_iter:,}"
+        )
+        self._count_from(solver)
+
+    def _count_from(self, solver: Solver) -> None:
+        self._counted, self._counted_at = solver.iter, time.perf_counter()
+        self._progress.reset(self._task, total=solver.param.max_iter - solver.iter, description="training")
+
+    def iterated(self, solver: Solver, loss: float) -> None:
+        """Move the bar, at most ten times a second."""
+        now = time.perf_counter()
+        if now - self._shown_at < BETWEEN_UPDATES_S and solver.iter < solver.param.max_iter:
+            return
+        speed = (solver.iter - self._counted) / max(now - self._counted_at, 1e-9)
+        self._shown_at = now
+        self._progress.update(
+            self._task,
+            completed=solver.iter,
+            total=solver.param.max_iter,
+            description="training",
+            loss=f"loss {loss:.4g}",
+            rate=f"lr {solver.lr:.4g}",
+            speed=f"{speed:.1f} it/s",
+        )
+
+    def displayed(self, solver: Solver, loss: float) -> None:
+        """The averaged loss, and whatever else the net gives."""
+        net = solver.net
+        scores = {name: net.blobs[name].data for name in net.outputs if net.blobs[name].count == 1}
+        others = [line for line in output_lines(net, scores) if not line.startswith("loss = ")]
+        self._say(", ".join([f"Iteration {solver.iter}, loss = {loss:g}", f"lr = {solver.lr:g}", *others]))
+
+    def rated(self, solver: Solver, rate: float) -> None:
+        """The rate stands beside the loss already."""
+
+    def stepped(self, solver: Solver, step: int) -> None:
+        """A stepvalue of lr_policy multistep is reached."""
+        self._say(f"Iteration {solver.iter}, step {step} of the learning rate")
+
+    def clipped(self, norm: float, limit: float) -> None:
+        """Too frequent to show."""
+
+    def testing(self, solver: Solver, number: int) -> None:
+        """The bar says so."""
+        self._progress.update(self._task, description="testing ")
+
+    def tested(self, solver: Solver, number: int, scores: Scores, loss: float | None) -> None:
+        """The means of a test net's outputs."""
+        which = f"test net #{number}" if len(solver.test_nets) > 1 else "test"
+        lines = [f"loss of the net = {loss:g}"] if loss is not None else []
+        lines += output_lines(solver.test_nets[number], scores)
+        self._say(f"Iteration {solver.iter}, {which}: " + ", ".join(lines))
+
+    def test_interrupted(self) -> None:
+        """A stop was asked for during a test."""
+        self._say("Test interrupted.")
+
+    def snapshotting(self, path: str, what: str = "") -> None:
+        """A model or solver state is about to be written."""
+        self._say(f"Writing {what or 'model'} {path}")
+
+    def restoring(self, path: str) -> None:
+        """A solver state is about to be read."""
+        self._say(f"Going on from {path}")
+
+    def restored(self, solver: Solver) -> None:
+        """The bar and the speed begin where the interrupted run ended."""
+        self._count_from(solver)
+
+    def finished(self, solver: Solver, loss: float | None) -> None:
+        """The loss after the last update."""
+        if loss is not None:
+            self._say(f"Iteration {solver.iter}, loss = {loss:g}")
+
+    def done(self, stopped_early: bool) -> None:
+        """Nothing more will come."""
+        self._progress.update(self._task, description="stopped " if stopped_early else "done    ")
+        if stopped_early:
+            self._say("Stopped early; go on from here with --snapshot and the solver state above.")
+
+
+@contextmanager
+def reporter(terminal: bool) -> Iterator[Report]:
+    """The way to tell of training: for a person on a terminal, else as Caffe's log."""
+    if not terminal:
+        log_to_stdout()
+        yield Report()
+        return
+    columns = [TextColumn(f"{{task.fields[{name}]}}") for name in ("loss", "rate", "speed")]
+    with progress_bar(Console(), *columns) as progress:
+        yield TerminalReport(progress)

@@ -1,0 +1,106 @@
+"""What a solver tells while it trains, in Caffe's words, through the logger "breve".
+
+The lines are those of Caffe's `solver.cpp`, so that what reads Caffe's logs reads these. A command line that shows
+progress in another way replaces `solver.report` by a subclass.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from breve.solvers.solver import Solver
+
+log = logging.getLogger("breve")
+
+Scores = dict[str, np.ndarray]
+
+
+def loss_weights(net: Any) -> dict[str, float]:
+    """The weight in the net's loss of each blob that has one."""
+    return {
+        net.blob_names[i]: weight
+        for step, ids in zip(net.steps, net.top_ids, strict=True)
+        for i, weight in zip(ids, step.loss_weights, strict=True)
+        if weight
+    }
+
+
+def output_lines(net: Any, scores: Scores) -> Iterator[str]:
+    """`name = value (* weight = value loss)` for every element of every output, without the net's number."""
+    weights = loss_weights(net)
+    for name, values in scores.items():
+        for value in values.ravel(order="C"):
+            weight = weights.get(name, 0)
+            weighted = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
+            yield f"{name} = {value:g}{weighted}"
+
+
+class Report:
+    """Every occasion that a solver tells of, each a method; here as lines of Caffe's log."""
+
+    def solving(self, solver: Solver) -> None:
+        """Training begins."""
+        log.info("Solving %s", solver.net.name)
+        log.info("Learning Rate Policy: %s", solver.param.lr_policy)
+
+    def iterated(self, solver: Solver, loss: float) -> None:
+        """One iteration is done; `loss` is averaged over `average_loss` iterations."""
+
+    def displayed(self, solver: Solver, loss: float) -> None:
+        """An iteration that `display` asks to show has its loss."""
+        log.info("Iteration %d, loss = %g", solver.iter, loss)
+        scores = {name: solver.net.blobs[name].data for name in solver.net.outputs}
+        for number, line in enumerate(output_lines(solver.net, scores)):
+            log.info("    Train net output #%d: %s", number, line)
+
+    def rated(self, solver: Solver, rate: float) -> None:
+        """The learning rate of an iteration that `display` asks to show."""
+        log.info("Iteration %d, lr = %g", solver.iter, rate)
+
+    def stepped(self, solver: Solver, step: int) -> None:
+        """A stepvalue of lr_policy multistep is reached."""
+        log.info("MultiStep Status: Iteration %d, step = %d", solver.iter, step)
+
+    def clipped(self, norm: float, limit: float) -> None:
+        """The gradients are scaled down to `limit`."""
+        log.info(
+            "Gradient clipping: scaling down gradients (L2 norm %g > %g) by scale factor %g", norm, limit, limit / norm
+        )
+
+    def testing(self, solver: Solver, number: int) -> None:
+        """A test net begins its test."""
+        log.info("Iteration %d, Testing net (#%d)", solver.iter, number)
+
+    def tested(self, solver: Solver, number: int, scores: Scores, loss: float | None) -> None:
+        """A test net has the means of its outputs, and of its loss where `test_compute_loss` asks for it."""
+        if loss is not None:
+            log.info("Test loss: %g", loss)
+        for i, line in enumerate(output_lines(solver.test_nets[number], scores)):
+            log.info("    Test net output #%d: %s", i, line)
+
+    def test_interrupted(self) -> None:
+        """A stop was asked for during a test."""
+        log.info("Test interrupted.")
+
+    def snapshotting(self, path: str, what: str = "") -> None:
+        """A model, or `what`, is about to be written."""
+        kind = "HDF5" if path.endswith(".h5") else "binary proto"
+        log.info("Snapshotting %sto %s file %s", what and what + " ", kind, path)
+
+    def restoring(self, path: str) -> None:
+        """A solver state is about to be read."""
+        log.info("Restoring previous solver status from %s", path)
+
+    def finished(self, solver: Solver, loss: float | None) -> None:
+        """Training is over; `loss` is that of one more forward pass, where `display` asks for it."""
+        if loss is not None:
+            log.info("Iteration %d, loss = %g", solver.iter, loss)
+
+    def done(self, stopped_early: bool) -> None:
+        """Nothing more will come."""
+        log.info("Optimization stopped early." if stopped_early else "Optimization Done.")
