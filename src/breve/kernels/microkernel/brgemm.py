@@ -1,7 +1,7 @@
 """The micro-kernel as LLVM IR: a batch-reduce GEMM. Its contract is docs/microkernel.md.
 
-A function for each register tile, `rows` by `vectors`, the last vector of C whole or masked; and `brgemm`, which deals a
-product of any size out to them.
+A function for each register tile, `rows` by `vectors`, the last vector of C whole or masked; and `brgemm`, which deals
+a product of any size out to them.
 """
 
 from __future__ import annotations
@@ -45,6 +45,12 @@ class Operand:
     k: ir.Value | None = None
 
 
+def parts_of_sum(isa: InstructionSet, rows: int, vectors: int) -> int:
+    """Sets of sums for a tile: enough to keep the FMA pipelines busy, as far as the registers go."""
+    enough = -(-isa.chains // (rows * vectors))
+    return max(1, min(enough, (isa.registers - vectors - 1) // (rows * vectors)))
+
+
 class Tile:
     """C[i, j] (+)= sum_t sum_k A B for `rows` i and `vectors` of j, repeated over many tiles of rows.
 
@@ -54,7 +60,7 @@ class Tile:
 
     def __init__(self, v: Vectors, rows: int, vectors: int, masked: bool) -> None:
         self.v, self.rows, self.vectors, self.masked = v, rows, vectors, masked
-        self.parts = -(-v.isa.chains // (rows * vectors))
+        self.parts = parts_of_sum(v.isa, rows, vectors)
         p = v.pointer
         arguments = [I64, I64, I64, p, I64, I64, p, I64, p, I64, INTEGERS, p, I64, I64]
         self.function = ir.Function(v.module, ir.FunctionType(ir.VoidType(), arguments), self.name)

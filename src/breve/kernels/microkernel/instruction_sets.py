@@ -1,7 +1,7 @@
 """The instruction sets that the micro-kernel is written for: one row each.
 
-To add one: add a row. The register tile is `tile_rows` by `tile_vectors`; it takes tile_rows * tile_vectors registers for
-the sums, tile_vectors for B and one for the broadcast element of A.
+To add one: add a row. The register tile, `tile_rows` by `tile_vectors`, takes tile_rows * tile_vectors registers for
+sums, tile_vectors for B and one for the broadcast element of A.
 """
 
 from __future__ import annotations

@@ -1,0 +1,113 @@
+"""Winograd's transforms as LLVM IR: a small constant matrix applied from both sides, a vector of channels at a time.
+
+    dst[i, j] (=) sum_y sum_x  matrix[i, y] src[y, x] matrix[j, x]   (+ bias, clamped from below)
+
+`src` is n by n, `dst` out by out; element (i, j) of channel c lies at `i row + j col + c / nr * panel + c % nr`, with
+strides for each side, so that a transform reads a feature map and writes panels of a GEMM or the other way round. The last
+vector of channels is masked where it touches what the caller does not own (`masked`), while buffers have room for it.
+Rows of the matrix that differ in the sign of every other coefficient only (points p and -p) share their sums.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from llvmlite import ir
+
+from breve.kernels.microkernel.emit import I64, Vectors, alloca, counted_loop, i64
+from breve.kernels.microkernel.instruction_sets import InstructionSet
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+def emit_transform(isa: InstructionSet, dtype: str, matrix: Matrix, masked: str, epilogue: bool) -> ir.Module:
+    """The module with the function `transform`; `masked` is "src", "dst" or ""; `epilogue` adds bias and clamps.
+
+    transform(src, src_row, src_col, src_panel, dst, dst_row, dst_col, dst_panel, channels, bias, relu)
+    """
+    module = ir.Module("transform")
+    v = Vectors(module, isa, dtype)
+    p = v.pointer
+    args = [p, I64, I64, I64, p, I64, I64, I64, I64, p, I64]
+    fn = ir.Function(module, ir.FunctionType(ir.VoidType(), args), "transform")
+    fn.args[0].add_attribute("noalias")
+    fn.args[4].add_attribute("noalias")
+    _Transform(v, fn, matrix, masked, epilogue).emit()
+    return module
+
+
+class _Transform:
+    """Emits the body: loops over panels and their vectors around straight code for one vector."""
+
+    def __init__(self, v: Vectors, fn: ir.Function, matrix: Matrix, masked: str, epilogue: bool) -> None:
+        self.v, self.fn, self.matrix, self.masked, self.epilogue = v, fn, matrix, masked, epilogue
+        self.src, *self.src_strides = fn.args[:4]
+        self.dst, *self.dst_strides = fn.args[4:8]
+        self.channels, self.bias, self.relu = fn.args[8:]
+
+    def emit(self) -> None:
+        """The function."""
+        v, q = self.v, ir.IRBuilder(self.fn.append_basic_block("entry"))
+        lowest = q.select(q.icmp_signed("!=", self.relu, i64(0)), v.constant(0.0), v.constant(float("-inf")))
+        self.lowest = lowest
+        vectors = q.sdiv(q.add(self.channels, i64(v.lanes - 1)), i64(v.lanes))
+        with counted_loop(q, vectors) as vector:
+            panel, within = q.sdiv(vector, i64(v.isa.tile_vectors)), q.srem(vector, i64(v.isa.tile_vectors))
+            first = q.mul(vector, i64(v.lanes))
+            src, dst = (
+                q.gep(pointer, [q.add(q.mul(panel, strides[2]), q.mul(within, i64(v.lanes)))])
+                for pointer, strides in ((self.src, self.src_strides), (self.dst, self.dst_strides))
+            )
+            left = q.sub(self.channels, first)
+            with q.if_else(q.icmp_signed(">=", left, i64(v.lanes))) as (full, tail):
+                with full:
+                    self._vector(q, src, dst, first, None)
+                with tail:
+                    self._vector(q, src, dst, first, v.mask(q, left))
+        q.ret_void()
+
+    def _vector(self, q: ir.IRBuilder, src: ir.Value, dst: ir.Value, first: ir.Value, mask: ir.Value | None) -> None:
+        v, size = self.v, len(self.matrix[0])
+        src_mask, dst_mask = (mask if self.masked == side else None for side in ("src", "dst"))
+        half: list[list[ir.Value]] = []
+        for x in range(size):
+            column = [v.load(q, self._at(q, src, self.src_strides, y, x), src_mask) for y in range(size)]
+            half.append(self._apply(q, column))
+        for i in range(len(self.matrix)):
+            for j, value in enumerate(self._apply(q, [half[x][i] for x in range(size)])):
+                if self.epilogue:
+                    bias = v.load(q, q.gep(self.bias, [first]), mask)
+                    value = q.fadd(value, bias)
+                    value = q.select(q.fcmp_ordered("<", value, self.lowest), self.lowest, value)
+                v.store(q, value, self._at(q, dst, self.dst_strides, i, j), dst_mask)
+
+    @staticmethod
+    def _at(q: ir.IRBuilder, pointer: ir.Value, strides: Sequence[ir.Value], i: int, j: int) -> ir.Value:
+        return q.gep(pointer, [q.add(q.mul(strides[0], i64(i)), q.mul(strides[1], i64(j)))])
+
+    def _apply(self, q: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
+        """matrix @ values; rows that are one another's mirror image share their even and odd sums."""
+        out: list[ir.Value] = []
+        while len(out) < len(self.matrix):
+            row = self.matrix[len(out)]
+            after = self.matrix[len(out) + 1] if len(out) + 1 < len(self.matrix) else ()
+            if after and sum(map(bool, row)) > 2 and [abs(c) for c in row] == [abs(c) for c in after]:
+                even = self._sum(q, [c if c == d else 0.0 for c, d in zip(row, after, strict=True)], values)
+                odd = self._sum(q, [c if c != d else 0.0 for c, d in zip(row, after, strict=True)], values)
+                out += [q.fadd(even, odd), q.fsub(even, odd)]
+            else:
+                out.append(self._sum(q, row, values))
+        return out
+
+    def _sum(self, q: ir.IRBuilder, row: Sequence[float], values: list[ir.Value]) -> ir.Value:
+        """The sum of coefficient times value, terms with coefficient 1 first."""
+        v = self.v
+        terms = sorted(((c, x) for c, x in zip(row, values, strict=True) if c), key=lambda term: term[0] != 1)
+        (c, x), *rest = terms
+        total = x if c == 1 else q.fmul(x, v.constant(c))
+        for c, x in rest:
+            if abs(c) == 1:
+                total = q.fadd(total, x) if c == 1 else q.fsub(total, x)
+            else:
+                total = v.multiply_add(q, x, v.constant(c), total)
+        return total
