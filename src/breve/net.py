@@ -27,23 +27,21 @@ Source = str | os.PathLike[str] | Any
 class Net:
     """A network built from a prototxt, in one phase.
 
-        `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default the description's own
-        state, else TEST); `level` and `stages` select layers beside it. `weights` is a `.caffemodel`. `dtype` is float32 or
-        float64 for every blob. `seed` makes fillers and random layers repeatable.
+    `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default the description's
+    own state, else TEST); `level` and `stages` select layers beside it. `weights` is a `.caffemodel`. `dtype` is float32
+    or float64 for every blob. `seed` makes fillers and random layers repeatable.
 
-        `forward` returns the loss: the sum over tops of loss weight times value. `backward` gives every blob's `diff` the
-        derivative of that loss with respect to its `data`; parameter diffs accumulate until `clear_param_diffs`.
+    `forward` returns the loss: the sum over tops of loss weight times value. `backward` gives every blob's `diff` the
+    derivative of that loss with respect to its `data`; parameter diffs accumulate until `clear_param_diffs`.
 
-        Raises ParseError, NetError or LayerError, naming file, line and layer.
+    Raises ParseError, NetError or LayerError, naming file, line and layer.
 
-        >>> from breve.proto import NetParameter
-    from breve.proto.binary import write_net
-        >>> from google.protobuf import text_format
-        >>> net = Net(text_format.Parse('''layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2] } } }
-        ...     layer { name: "y" type: "ReLU" bottom: "x" top: "y" }''', NetParameter()))
-        >>> net.blobs["x"].data[...] = [[-1, 2]]
-        >>> net.forward(), net.blobs["y"].data.tolist()
-        (0.0, [[0.0, 2.0]])
+    >>> from breve.proto.text import parse
+    >>> net = Net(parse('''layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2] } } }
+    ...     layer { name: "y" type: "ReLU" bottom: "x" top: "y" }''', NetParameter))
+    >>> net.blobs["x"].data[...] = [[-1, 2]]
+    >>> net.forward(), net.blobs["y"].data.tolist()
+    (0.0, [[0.0, 2.0]])
     """
 
     def __init__(
@@ -64,9 +62,8 @@ class Net:
         self.phase: str = PHASES[state.phase]
         self.dtype = np.dtype(dtype)
         self.seed = next_seed() if seed is None else seed
-        build = Build(
-            insert_splits(filter_layers(layer_specs, state)), self.phase, self.dtype, self.seed, param.force_backward
-        )
+        taking_part = insert_splits(filter_layers(layer_specs, state))
+        build = Build(taking_part, self.phase, self.dtype, self.seed, param.force_backward)
         self._adopt(build)
         if any(layer.blobs for layer in param.layer):
             self.copy_from(param)
@@ -90,14 +87,20 @@ class Net:
         self.blob_names: list[str] = build.blob_names
 
     def forward(self, start: int | str | None = None, end: int | str | None = None) -> float:
-        """Run the layers from `start` to `end`, both included (numbers or names; the whole net by default); the loss."""
-        first, last = self._index(start, 0), self._index(end, len(self.steps) - 1)
-        return sum(step.forward() for step in self.steps[first : last + 1])
+        """Run from layer `start` to `end`, both included (numbers or names; the whole net by default); the loss."""
+        return self.forward_from_to(self._index(start, 0), self._index(end, len(self.steps) - 1))
 
     def backward(self, start: int | str | None = None, end: int | str | None = None) -> None:
-        """Run the layers backward from `start` (the last by default) down to `end` (the first), both included."""
-        first, last = self._index(start, len(self.steps) - 1), self._index(end, 0)
-        for step in reversed(self.steps[last : first + 1]):
+        """Run backward from layer `start` (the last by default) down to `end` (the first), both included."""
+        self.backward_from_to(self._index(start, len(self.steps) - 1), self._index(end, 0))
+
+    def forward_from_to(self, first: int = 0, last: int | None = None) -> float:
+        """Run layers number `first` to `last`, both included; their part of the loss. All forward calls end here."""
+        return sum(step.forward() for step in self.steps[first : len(self.steps) if last is None else last + 1])
+
+    def backward_from_to(self, last: int | None = None, first: int = 0) -> None:
+        """Run backward from layer number `last` down to `first`, both included. All backward calls end here."""
+        for step in reversed(self.steps[first : len(self.steps) if last is None else last + 1]):
             step.backward()
 
     def _index(self, layer: int | str | None, default: int) -> int:
@@ -129,7 +132,7 @@ class Net:
         weights.copy_from(self.steps, source)
 
     def share_trained_layers_with(self, other: Net) -> None:
-        """Let the parameters of layers with the same names be those of `other`: one memory, no copy. Raises NetError."""
+        """Let parameters of layers with the same names be those of `other`: one memory, no copy. Raises NetError."""
         for step in self.steps:
             for blob, theirs in zip(step.layer.blobs, other.params.get(step.layer.name, ()), strict=False):
                 if blob.shape != theirs.shape:

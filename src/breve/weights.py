@@ -76,7 +76,7 @@ def _fitting(blob: Blob, proto: Any, index: int, where: str) -> np.ndarray:
 
 
 def to_proto(name: str, steps: list[Step], write_diff: bool) -> Any:
-    """A NetParameter of the layers as they are, splits included, with their parameters (and gradients) in their blobs."""
+    """A NetParameter of the layers as they are, splits included, with parameters (and gradients) in their blobs."""
     net = WIRE_MESSAGES["NetParameter"](name=name)
     for step in steps:
         layer = net.layer.add()

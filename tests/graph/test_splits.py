@@ -24,7 +24,8 @@ def test_one_reader_needs_no_split():
 
 
 def test_two_readers_read_two_tops_of_a_split():
-    text = 'layer { name: "a" top: "x" } layer { name: "b" bottom: "x" top: "y" } layer { name: "c" bottom: "x" bottom: "y" top: "z" }'
+    text = 'layer { name: "a" top: "x" } layer { name: "b" bottom: "x" top: "y" }'
+    text += 'layer { name: "c" bottom: "x" bottom: "y" top: "z" }'
     assert split(text) == [
         "a:  -> x",
         "x_a_0_split: x -> x_a_0_split_0,x_a_0_split_1",

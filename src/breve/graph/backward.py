@@ -1,4 +1,4 @@
-"""Who needs backward: the layers between a parameter that learns (or a forced input) and a loss, as in Caffe's Net::Init."""
+"""Who needs backward: layers between a parameter that learns (or a forced input) and a loss, as Caffe's Net::Init."""
 
 from __future__ import annotations
 

@@ -40,9 +40,8 @@ class Build:
 
     def _add(self, spec: LayerSpec) -> None:
         self._check_name(spec)
-        layer = layer_class(spec.param.type)(
-            spec.param, self.phase, self.dtype, layer_generator(self.seed, spec.param.name)
-        )
+        rng = layer_generator(self.seed, spec.param.name)
+        layer = layer_class(spec.param.type)(spec.param, self.phase, self.dtype, rng)
         check_counts(layer)
         bottoms = [self._bottom(name) for name in spec.param.bottom]
         tops = [self._top(spec, j, name) for j, name in enumerate(spec.param.top)]

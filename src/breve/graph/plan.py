@@ -32,7 +32,7 @@ class Step:
         try:
             self.layer.setup(self.bottom, self.top)
         except BreveError as error:
-            raise self._located(error)
+            raise self._located(error) from None
         self.reshape()
 
     def reshape(self) -> None:
@@ -41,7 +41,7 @@ class Step:
             self._shapes = [blob.shape for blob in self.bottom]
             self.layer.reshape(self.bottom, self.top)
         except BreveError as error:
-            raise self._located(error)
+            raise self._located(error) from None
         for top, weight in zip(self.top, self.loss_weights, strict=True):
             if weight:
                 top.diff[...] = weight
@@ -53,7 +53,7 @@ class Step:
         try:
             self.layer.forward(self.bottom, self.top)
         except BreveError as error:
-            raise self._located(error)
+            raise self._located(error) from None
         return sum(
             float(weight * top.data.sum()) for top, weight in zip(self.top, self.loss_weights, strict=True) if weight
         )
@@ -65,7 +65,7 @@ class Step:
         try:
             self.layer.backward(self.top, self.propagate_down, self.bottom)
         except BreveError as error:
-            raise self._located(error)
+            raise self._located(error) from None
 
     def _located(self, error: BreveError) -> BreveError:
         error.where = error.where or self.where

@@ -1,4 +1,4 @@
-"""The net's parameters: each layer's, those shared by name once, with their learning rates, as Caffe's Net::AppendParam."""
+"""A net's parameters, those shared by name once, with their learning rates, as in Caffe's Net::AppendParam."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Parameters:
     _owners: dict[str, Owner] = field(default_factory=dict)
 
     def add(self, layer: Layer, where: str) -> None:
-        """Take in a layer's parameters: new ones are learnable, named ones known before share memory with their owner."""
+        """Take in a layer's parameters: new ones are learnable, those of a known name share its owner's memory."""
         specs = list(layer.param.param)
         if len(specs) > len(layer.blobs):
             raise LayerError(

@@ -1,7 +1,7 @@
 """A blob that several layers read is handed to them through a Split layer, which adds up their gradients.
 
-Names are Caffe's (insert_splits.cpp), because snapshots and scripts carry them: layer `conv1_conv_0_split` of blob `conv1`
-of layer `conv` gives blobs `conv1_conv_0_split_0`, `..._1`, ... A top that counts as a loss is one more reader.
+Names are Caffe's (insert_splits.cpp), because snapshots and scripts carry them: layer `conv1_conv_0_split` of blob
+`conv1` of layer `conv` gives blobs `conv1_conv_0_split_0`, `..._1`, ... A top that counts as a loss is one more reader.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Source = tuple[int, int]  # (layer, top) that wrote a blob
 
 
 def insert_splits(specs: list[LayerSpec]) -> list[LayerSpec]:
-    """The layers with Split layers after those whose tops have more than one reader. Raises NetError for dangling bottoms."""
+    """The layers with Split layers after tops that have more than one reader. Raises NetError for dangling bottoms."""
     readers: Counter[Source] = Counter()
     loss_weights: dict[Source, float] = {}
     sources = _sources(specs, readers, loss_weights)

@@ -62,9 +62,10 @@ class Net(net.Net):
     @property
     def bottom_names(self) -> dict[str, list[str]]:
         """The names of each layer's bottoms."""
-        return {
-            name: [self.blob_names[i] for i in ids] for name, ids in zip(self.layer_names, self.bottom_ids, strict=True)
-        }
+        return self._names(self.bottom_ids)
+
+    def _names(self, ids: list[list[int]]) -> dict[str, list[str]]:
+        return {layer: [self.blob_names[i] for i in row] for layer, row in zip(self.layer_names, ids, strict=True)}
 
     @property
     def blob_loss_weights(self) -> dict[str, float]:
@@ -81,24 +82,24 @@ class Net(net.Net):
         return self.bottom_ids[layer]
 
     def _forward(self, first: int, last: int) -> float:
-        return super().forward(first, last)
+        return self.forward_from_to(first, last)
 
     def _backward(self, last: int, first: int) -> None:
-        super().backward(last, first)
+        self.backward_from_to(last, first)
 
-    def forward(
+    def forward(  # type: ignore[override]  # pycaffe's own call
         self, blobs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **inputs: Any
     ) -> Any:
-        """Copy `inputs` into the input blobs, run from layer `start` to layer `end`, return outputs (and `blobs`) by name."""
+        """Copy `inputs` into the input blobs, run layers `start` to `end`, return outputs (and `blobs`) by name."""
         self._copy_in(inputs, self.inputs, "data")
         self._forward(self._index(start, 0), self._index(end, len(self.steps) - 1))
         names = self._tops_of(end) if end is not None else self.outputs
         return {name: self.blobs[name].data for name in [*names, *(blobs or ())]}
 
-    def backward(
+    def backward(  # type: ignore[override]  # pycaffe's own call
         self, diffs: Iterable[str] | None = None, start: str | None = None, end: str | None = None, **seeds: Any
     ) -> Any:
-        """Copy `seeds` into the diffs of output blobs, run back from `start` to `end`, return input diffs (and `diffs`) by name."""
+        """Copy `seeds` into output diffs, run back from `start` to `end`, return input diffs (and `diffs`) by name."""
         self._copy_in(seeds, self._tops_of(start) if start is not None else self.outputs, "diff")
         self._backward(self._index(start, len(self.steps) - 1), self._index(end, 0))
         names = self._bottoms_of(end) if end is not None else self.inputs
