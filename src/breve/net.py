@@ -27,8 +27,8 @@ Source = str | os.PathLike[str] | Any
 class Net:
     """A network built from a prototxt, in one phase.
 
-    `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default the description's
-    own state, else TEST); `level` and `stages` select layers beside it. `weights` is a `.caffemodel`. `dtype` is float32
+    `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default what the description's
+    state says, else TEST); `level` and `stages` select layers too. `weights` is a `.caffemodel`. `dtype` is float32
     or float64 for every blob. `seed` makes fillers and random layers repeatable.
 
     `forward` returns the loss: the sum over tops of loss weight times value. `backward` gives every blob's `diff` the
@@ -39,9 +39,9 @@ class Net:
     >>> from breve.proto.text import parse
     >>> net = Net(parse('''layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 2] } } }
     ...     layer { name: "y" type: "ReLU" bottom: "x" top: "y" }''', NetParameter))
-    >>> net.blobs["x"].data[...] = [[-1, 2]]
+    >>> net.blobs["x"].data[...] = [[1, 2]]
     >>> net.forward(), net.blobs["y"].data.tolist()
-    (0.0, [[0.0, 2.0]])
+    (0.0, [[1.0, 2.0]])
     """
 
     def __init__(
@@ -96,11 +96,11 @@ class Net:
 
     def forward_from_to(self, first: int = 0, last: int | None = None) -> float:
         """Run layers number `first` to `last`, both included; their part of the loss. All forward calls end here."""
-        return sum(step.forward() for step in self.steps[first : len(self.steps) if last is None else last + 1])
+        return sum((step.forward() for step in self.steps[first : None if last is None else last + 1]), 0.0)
 
     def backward_from_to(self, last: int | None = None, first: int = 0) -> None:
         """Run backward from layer number `last` down to `first`, both included. All backward calls end here."""
-        for step in reversed(self.steps[first : len(self.steps) if last is None else last + 1]):
+        for step in reversed(self.steps[first : None if last is None else last + 1]):
             step.backward()
 
     def _index(self, layer: int | str | None, default: int) -> int:
