@@ -28,7 +28,7 @@ class Net:
     """A network built from a prototxt, in one phase.
 
     `source` is the path of a prototxt or a NetParameter. `phase` is "TRAIN" or "TEST" (by default what the
-    description says, else TEST); `level` and `stages` select layers too. `weights` is a `.caffemodel`. `dtype` is float32
+    description says, else TEST); `level` and `stages` select layers. `weights` is a `.caffemodel`. `dtype` is float32
     or float64 for every blob. `seed` makes fillers and random layers repeatable.
 
     `forward` returns the loss: the sum over tops of loss weight times value. `backward` gives every blob's `diff` the
