@@ -11,7 +11,7 @@ log = logging.getLogger("breve")
 
 
 class CaffeFormatter(logging.Formatter):
-    """`I1123 12:31:03.031576  7603 solver.py:290] message`: severity, date, time, thread and place, as in Caffe's log."""
+    """`I1123 12:31:03.031576  7603 solver.py:290] message`: severity, date, time, thread and place."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record."""

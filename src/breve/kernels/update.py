@@ -1,6 +1,6 @@
 """Update rules, each in one pass over memory: gradient scaling, regularisation, history, update.
 
-All arrays are contiguous, one-dimensional, of one length and dtype; scalars are of that dtype too. Every rule begins with
+All arrays are contiguous, one-dimensional, of one length and dtype; scalars are of it too. Every rule first forms
 
     g = scale * diff + l2 * data + l1 * sign(data)
 
@@ -70,7 +70,7 @@ def rmsprop(data, diff, history, scale, l2, l1, rate, decay, one_minus_decay, de
 
 @kernel
 def adadelta(data, diff, history, update_history, scale, l2, l1, rate, momentum, one_minus_momentum, delta):
-    """h = momentum h + (1 - momentum) g^2; s = g sqrt((u + delta) / (h + delta)); u likewise from s^2; update rate s."""
+    """h = momentum h + (1 - momentum) g^2; s = g sqrt((u + delta) / (h + delta)); u likewise of s^2; update rate s."""
     for i in prange(data.size):
         g = _gradient(diff[i], data[i], scale, l2, l1)
         history[i] = one_minus_momentum * (g * g) + momentum * history[i]

@@ -120,7 +120,7 @@ class Description:
 
     @property
     def test_nets(self) -> list[NetChoice]:
-        """The nets that are tested, in Caffe's order: test_net_param, test_net, then the TEST phase of the training net."""
+        """The nets that are tested, in Caffe's order: test_net_param, test_net, then the training net in phase TEST."""
         param = self.param
         sources = [*param.test_net_param, *param.test_net]
         generic = param.net if param.HasField("net") else param.net_param

@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from breve.errors import FileFormatError
-from breve.proto.binary import array_to_blob, blob_to_array, read_message, write_binary
+from breve.proto.binary import read_message, write_binary
+from breve.proto.blobs import array_to_blob, blob_to_array
 from breve.proto.files import HDF5_MAGIC, whole_file
 from breve.proto.schema import WIRE_MESSAGES
 
