@@ -1,0 +1,148 @@
+"""`explain`: one element of a gradient, from the user's own net and batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from breve.errors import NetError, did_you_mean
+from breve.explain import chain
+from breve.explain.layer_copy import LayerCopy
+from breve.explain.layers import explainer
+from breve.explain.layers.base import Explainer
+from breve.explain.model import Derivation, Explanation, Index, Numeric, Terms
+from breve.explain.numeric import Estimate
+from breve.explain.replica import Record, Replica
+from breve.explain.verdict import compare
+from breve.explain.wrt import Wrt, parse_wrt
+
+
+def explain(net: Any, layer: str, wrt: str = "data", at: Sequence[int] = (), *, seed: int = 0) -> Explanation:
+    """Unfold one element of a gradient into the sum that made it, derive it again in other ways, and check it.
+
+    `wrt` is "data" (or "data1", or a bottom's name), "weights", "bias" (or "param2"); `at` the element's index in
+    Caffe's order. The net's own batch, parameters and random state are used and left as they are; its layers are run
+    once more, forward and backward, with every gradient wanted. Raises NetError.
+
+    >>> from breve import Net
+    >>> from breve.proto import NetParameter
+    >>> from google.protobuf import text_format
+    >>> net = Net(text_format.Parse('''
+    ...     layer { name: "x" type: "Input" top: "x" input_param { shape { dim: [1, 1, 3, 3] } } }
+    ...     layer { name: "conv" type: "Convolution" bottom: "x" top: "y"
+    ...         convolution_param { num_output: 1 kernel_size: 2 weight_filler { type: "constant" value: 2 } } }
+    ...     ''', NetParameter()))
+    >>> net.blobs["x"].data[...], net.blobs["y"].diff[...] = 1, 1
+    >>> found = explain(net, "conv", wrt="data", at=(0, 0, 1, 1))
+    >>> found.value, len(found.terms), found.numeric.verdict
+    (8.0, 4, 'agrees (to 0)')
+    """
+    return Pass(net, seed).explain(layer, wrt, at)
+
+
+class Pass:
+    """One pass of a net, recorded in every layer: what explanations and pages are made of."""
+
+    def __init__(self, net: Any, seed: int = 0) -> None:
+        net = getattr(net, "net", net) if not hasattr(net, "steps") else net
+        self.net = net
+        self.replica = Replica(net, seed=seed)
+        self.objective = self.replica.objective
+        self.records: dict[int, Record] = self.replica.run(range(len(self.replica.steps)))
+        self.layer_names: list[str] = list(net.layer_names)
+        self._explainers: dict[int, Explainer] = {}
+
+    def number(self, layer: str) -> int:
+        """A layer's number. Raises NetError."""
+        if layer not in self.layer_names:
+            raise NetError(f"no layer is named '{layer}'", hint=did_you_mean(layer, self.layer_names))
+        return self.layer_names.index(layer)
+
+    def explainer(self, number: int) -> Explainer:
+        """The explainer of a layer's record."""
+        if number not in self._explainers:
+            self._explainers[number] = explainer(self.records[number])
+        return self._explainers[number]
+
+    def explain(self, layer: str, wrt: str = "data", at: Sequence[int] = ()) -> Explanation:
+        """The explanation of one element."""
+        number = self.number(layer)
+        e = self.explainer(number)
+        target = parse_wrt(wrt, e.record)
+        index = self._index(e, target, at)
+        remarks = [f"the objective is {self.objective}", *self._whether_it_flows(e, target)]
+        terms = e.terms(target, index)
+        value, dtype = e.diffs(target)[index], e.diffs(target).dtype.name
+        estimate = e.numeric(target, index) if e.gradient else Estimate(0.0, 0.0, 0.0)
+        algorithm = engine_algorithm(e, target)
+        return Explanation(
+            layer=layer, type=e.record.type, wrt=target.name, index=index, value=float(value), dtype=dtype,
+            formula=e.formula(target), index_equations=e.index_equations(target, index), terms=terms,
+            lost=e.lost(target, index), derivations=_derivations(e, target, index, terms),
+            numeric=_numeric(float(value), terms, estimate, dtype), algorithm=algorithm,
+            algorithm_error=algorithm_error(e, target), chain=chain.to_loss(self, number, target, index, terms),
+            symbols=chain.symbols(self, number), remarks=remarks + e.remarks(target, index),
+            tops=e.record.top_names, shape=e.values(target).shape,
+        )  # fmt: skip
+
+    def _index(self, e: Explainer, wrt: Wrt, at: Sequence[int]) -> Index:
+        shape = e.values(wrt).shape
+        index = tuple(int(i) for i in at)
+        if len(index) != len(shape) or any(not 0 <= i < d for i, d in zip(index, shape, strict=True)):
+            raise NetError(
+                f"no such element of {wrt.name} of layer '{e.layer.name}'",
+                expected=f"an index below {','.join(map(str, shape))}",
+                found=",".join(map(str, index)) or "none",
+            )
+        return index
+
+    def _whether_it_flows(self, e: Explainer, wrt: Wrt) -> list[str]:
+        """Why the gradient is zero everywhere, where it is."""
+        if not e.gradient:
+            return [f"no gradient flows through a {e.record.type} layer: {e.formula(wrt)}"]
+        if not any(diff.any() for diff in e.record.top_diff):
+            return ["the layer's top diffs are all zero: the objective does not depend on it"]
+        if not wrt.is_param and not e.record.propagate_down[wrt.number]:
+            return ["no gradient flows to this bottom: it is a label, or the prototxt says propagate_down: false"]
+        return []
+
+
+def _derivations(e: Explainer, wrt: Wrt, index: Index, terms: Terms) -> dict[str, Derivation | None]:
+    chain_rule = Derivation(
+        "chain rule", terms.sum, "The sum of all terms: each output that the element moved, by how much."
+    )
+    return {"chain_rule": chain_rule, "rotated_kernel": None, "gemm_col2im": None, **e.derivations(wrt, index)}
+
+
+def _numeric(value: float, terms: Terms, estimate: Estimate, dtype: str) -> Numeric:
+    bound = rounding_bound(terms, dtype)
+    verdict = compare(value, estimate, scale=max(abs(terms.sum), abs(estimate.value)), rounding=bound, exact=terms.sum)
+    return Numeric(estimate.value, estimate.step, verdict, estimate.uncertainty)
+
+
+def rounding_bound(terms: Terms, dtype: str) -> float:
+    """How far the engine's sum may lie from the exact one: eps * (terms + 8) * sum of |products|, Winograd included."""
+    return float(np.finfo(dtype).eps * (len(terms) + 8) * np.abs(terms.product).sum())
+
+
+def engine_algorithm(e: Explainer, wrt: Wrt) -> str:
+    """What computed this gradient: the plan's algorithm, or the layer's backward."""
+    chosen = e.algorithm
+    if not chosen:
+        return f"{type(e.layer).__name__}.backward"
+    return chosen["backward_weights" if wrt.is_param else "backward_data"]
+
+
+def algorithm_error(e: Explainer, wrt: Wrt) -> float:
+    """The engine's largest error in this whole gradient against float64, relative to the largest element."""
+    if not e.gradient or not (wrt.is_param or e.record.propagate_down[wrt.number]):
+        return 0.0
+    double = LayerCopy(e.record, exact=True)
+    double.forward()
+    bottoms, params = double.backward(e.record.top_diff, e.record.propagate_down)
+    exact = (params if wrt.is_param else bottoms)[wrt.number]
+    largest = float(np.abs(exact).max(initial=0))
+    error = float(np.abs(e.diffs(wrt) - exact).max(initial=0))
+    return error / largest if largest else error
