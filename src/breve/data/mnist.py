@@ -90,18 +90,22 @@ def load_folder(folder: str | os.PathLike[str]) -> tuple[Digits, Digits]:
     return _load_pair(Path(folder), "train"), _load_pair(Path(folder), "t10k")
 
 
-def _load_pair(folder: Path, split: str) -> Digits:
-    images = read_idx(_find(folder, f"{split}-images-idx3-ubyte"))
-    labels = read_idx(_find(folder, f"{split}-labels-idx1-ubyte"))
+def load_pair(images_file: str | os.PathLike[str], labels_file: str | os.PathLike[str]) -> Digits:
+    """The digits of two IDX files, images and labels. Raises DataError where they do not belong together."""
+    images, labels = read_idx(images_file), read_idx(labels_file)
     if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels):
         raise DataError(
-            f"{folder}: {split} images and labels do not fit",
-            expected="N x H x W and N",
+            f"{images_file} and {labels_file} do not fit",
+            expected="N x H x W images and N labels",
             found=f"{images.shape} and {labels.shape}",
         )
     if labels.max() > 9:
-        raise DataError(f"{folder}: a label of {split} is out of range", expected="0 to 9", found=labels.max())
+        raise DataError(f"{labels_file}: a label is out of range", expected="0 to 9", found=labels.max())
     return Digits(images, labels)
+
+
+def _load_pair(folder: Path, split: str) -> Digits:
+    return load_pair(_find(folder, f"{split}-images-idx3-ubyte"), _find(folder, f"{split}-labels-idx1-ubyte"))
 
 
 def _find(folder: Path, name: str) -> Path:
