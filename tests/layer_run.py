@@ -53,6 +53,8 @@ class LayerRun:
         self.layer.rng.bit_generator.state = self.random_state
         for blob, value in zip(self.bottom, self.values, strict=True):
             blob.data[...] = value
+        if self.layer.reshapes_always:
+            self.layer.reshape(self.bottom, self.top)
         self.layer.forward(self.bottom, self.top)
         return [blob.data.copy() for blob in self.top]
 

@@ -1,6 +1,6 @@
 """Layers that move, join, cut and combine blobs."""
 
-from layers.cases import Case, distinct
+from layers.cases import Case, distinct, fixed
 
 CASES = [
     Case("split", 'type: "Split"', [(2, 3, 4, 5)], tops=2, golden=["split"]),
@@ -54,4 +54,55 @@ CASES = [
     Case("reshape_4d", 'type: "Reshape" reshape_param { shape { dim: 0 dim: 4 dim: 2 dim: 6 } }', [(2, 6, 4, 2)]),
     Case("reshape_part", 'type: "Reshape" reshape_param { shape { dim: 2 dim: -1 } axis: 1 num_axes: 1 }', [(2, 6, 5)]),
     Case("reshape_insert", 'type: "Reshape" reshape_param { shape { dim: 1 } axis: -1 num_axes: 0 }', [(2, 6)]),
+    Case(
+        "crop",
+        'type: "Crop" crop_param { axis: 2 offset: 1 offset: 2 }',
+        [(2, 3, 8, 9), (2, 5, 5, 4)],
+        gradient=[0],
+        golden=["crop"],
+    ),
+    Case(
+        "crop_one_offset",
+        'type: "Crop" crop_param { axis: -3 offset: 1 }',
+        [(2, 3, 4), (1, 2, 2)],
+        gradient=[0],
+        batch_axis=None,
+    ),
+    Case("crop_no_offset", 'type: "Crop"', [(2, 3, 4, 4), (2, 1, 3, 2)], gradient=[0]),
+    Case("tile", 'type: "Tile" tile_param { axis: 1 tiles: 3 }', [(2, 3, 4, 5)], golden=["tile"]),
+    Case("tile_last", 'type: "Tile" tile_param { axis: -1 tiles: 2 }', [(2, 3)]),
+    *(
+        Case(
+            f"reduction_{operation.lower()}",
+            f'type: "Reduction" reduction_param {{ operation: {operation} axis: {axis} coeff: 2.5 }}',
+            [(2, 3, 4, 5)],
+            kinks=(0,) if operation == "ASUM" else (),
+            golden=golden,
+        )
+        for operation, axis, golden in (
+            ("SUM", 1, ["reduction_sum"]),
+            ("MEAN", 2, ["reduction_mean"]),
+            ("SUMSQ", -1, ["reduction_sumsq"]),
+            ("ASUM", 1, []),
+        )
+    ),
+    Case("reduction_to_scalar", 'type: "Reduction"', [(2, 3)]),
+    Case(
+        "batch_reindex",
+        'type: "BatchReindex"',
+        [(4, 3, 2), fixed([0, 2, 2, 3, 0, 1])],
+        gradient=[0],
+        batch_axis=None,
+        golden=["batch_reindex"],
+    ),
+    Case("batch_reindex_4d", 'type: "BatchReindex"', [(4, 3, 2, 2), fixed([3, 3])], gradient=[0], batch_axis=None),
+    Case(
+        "filter",
+        'type: "Filter"',
+        [(5, 3, 2, 2), (5, 4), fixed([0, 1, 1, 0, 1])],
+        tops=2,
+        gradient=[0, 1],
+        golden=["filter"],
+    ),
+    Case("filter_none", 'type: "Filter"', [(3, 2), fixed([0, 0, 0])], gradient=[0]),
 ]

@@ -1,4 +1,4 @@
-"""Element-wise kernels on flat arrays: memory order is nothing to them."""
+"""Element-wise kernels on flat arrays, to which memory order is nothing, and copies of columns."""
 
 from __future__ import annotations
 
@@ -59,3 +59,19 @@ def scaled(x, weight, y):
     """y = weight x; x and y may be one array."""
     for i in prange(y.size):
         y[i] = weight * x[i]
+
+
+@kernel
+def insert_columns(part, begin, whole):
+    """whole[:, begin : begin + columns of part] = part."""
+    for i in prange(part.shape[0]):
+        for j in range(part.shape[1]):
+            whole[i, begin + j] = part[i, j]
+
+
+@kernel
+def extract_columns(part, begin, whole):
+    """part = whole[:, begin : begin + columns of part]."""
+    for i in prange(part.shape[0]):
+        for j in range(part.shape[1]):
+            part[i, j] = whole[i, begin + j]

@@ -8,7 +8,7 @@ import numpy as np
 
 from breve.blob import Blob
 from breve.errors import LayerError
-from breve.kernels import elementwise
+from breve.kernels import elementwise, exponential
 from breve.layers.elementwise import ElementwiseLayer
 
 
@@ -41,7 +41,7 @@ class ReLU(ElementwiseLayer):
 class Sigmoid(ElementwiseLayer):
     """Logistic function.
 
-    Forward: y = 1 / (1 + exp(-x)), computed as tanh(x / 2) / 2 + 1/2, which cannot overflow.
+    Forward: y = 1 / (1 + exp(-x)).
     Backward: dx = dy y (1 - y).
     Fields: sigmoid_param: `engine` is ignored.
     Source: Caffe's sigmoid_layer.
@@ -49,16 +49,12 @@ class Sigmoid(ElementwiseLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Squash to (0, 1)."""
-        y = np.multiply(bottom[0].memory, 0.5, out=top[0].memory)
-        np.tanh(y, out=y)
-        y *= 0.5
-        y += 0.5
+        exponential.sigmoid(bottom[0].memory, top[0].memory)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Scale by the slope, which the output tells."""
         if propagate_down[0]:
-            y = top[0].memory
-            np.multiply(top[0].diff_memory, y * (1 - y), out=bottom[0].diff_memory)
+            exponential.sigmoid_backward(top[0].memory, top[0].diff_memory, bottom[0].diff_memory)
 
 
 class TanH(ElementwiseLayer):
@@ -72,10 +68,81 @@ class TanH(ElementwiseLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Squash to (-1, 1)."""
-        np.tanh(bottom[0].memory, out=top[0].memory)
+        exponential.tanh(bottom[0].memory, top[0].memory)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Scale by the slope, which the output tells."""
         if propagate_down[0]:
-            y = top[0].memory
-            np.multiply(top[0].diff_memory, 1 - y * y, out=bottom[0].diff_memory)
+            exponential.tanh_backward(top[0].memory, top[0].diff_memory, bottom[0].diff_memory)
+
+
+class ELU(ElementwiseLayer):
+    """Exponential linear unit: like ReLU, with negative values curving towards -alpha.
+
+    Forward: y = x if x > 0 else alpha (exp(x) - 1).
+    Backward: dx = dy if x > 0 else dy (y + alpha).
+    Fields: elu_param: `alpha` (1).
+    Errors: a negative `alpha` in place, whose output does not tell the input's sign.
+    Source: Caffe's elu_layer; Clevert et al., "Fast and accurate deep network learning by exponential linear units",
+        2015.
+    """
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read alpha."""
+        self.alpha = self.dtype.type(self.param.elu_param.alpha)
+        if self.alpha < 0 and top[0] is bottom[0]:
+            raise LayerError("a negative elu_param.alpha cannot work in place", expected=">= 0", found=self.alpha)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Curve the negative values."""
+        exponential.elu(bottom[0].memory, self.alpha, top[0].memory)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Scale where the input was negative; in place the output has its sign."""
+        if propagate_down[0]:
+            exponential.elu_backward(
+                bottom[0].memory, top[0].memory, top[0].diff_memory, self.alpha, bottom[0].diff_memory
+            )
+
+
+class Swish(ElementwiseLayer):
+    """The input weighed by its own sigmoid.
+
+    Forward: y = x s, s = 1 / (1 + exp(-beta x)).
+    Backward: dx = dy (beta y + s (1 - beta y)).
+    Fields: swish_param: `beta` (1).
+    Source: Caffe's swish_layer; Ramachandran et al., "Searching for activation functions", 2017.
+    """
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Multiply by the sigmoid, which is kept."""
+        x, beta = bottom[0].memory, self.param.swish_param.beta
+        self.sigmoid = x * self.dtype.type(beta)
+        exponential.sigmoid(self.sigmoid, self.sigmoid)
+        np.multiply(x, self.sigmoid, out=top[0].memory)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Scale by the slope."""
+        if propagate_down[0]:
+            beta_y = top[0].memory * self.dtype.type(self.param.swish_param.beta)
+            np.multiply(top[0].diff_memory, beta_y + self.sigmoid * (1 - beta_y), out=bottom[0].diff_memory)
+
+
+class BNLL(ElementwiseLayer):
+    """Binomial normal log likelihood, a smooth ReLU, known as softplus too.
+
+    Forward: y = log(1 + exp(x)), computed as max(x, 0) + log(1 + exp(-|x|)), which cannot overflow.
+    Backward: dx = dy (1 - exp(-y)), which is dy / (1 + exp(-x)).
+    Fields: none.
+    Source: Caffe's bnll_layer.
+    """
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Bend smoothly at zero."""
+        x = bottom[0].memory
+        np.add(np.maximum(x, 0), np.log1p(np.exp(-np.abs(x))), out=top[0].memory)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Scale by the slope, which the output tells."""
+        if propagate_down[0]:
+            np.multiply(top[0].diff_memory, -np.expm1(-top[0].memory), out=bottom[0].diff_memory)

@@ -2,21 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import numpy as np
-
 from breve.blob import Blob
 from breve.errors import LayerError
+from breve.kernels import elementwise
 from breve.layers.base import Layer
 
 
-def sections(array: np.ndarray, axis: int, bounds: Sequence[int]) -> Iterator[np.ndarray]:
-    """Views of `array` between successive bounds along `axis`."""
-    for begin, end in pairwise(bounds):
-        yield array[(slice(None),) * axis + (slice(begin, end),)]
+def matrix_shape(blob: Blob, axis: int) -> tuple[int, int]:
+    """A blob's memory as a matrix in whose rows `axis` is the slowest: what is joined along it lies side by side."""
+    order = (0, 2, 3, 1) if blob.memory_order == "NHWC" else tuple(range(blob.ndim))
+    sizes = [blob.shape[a] for a in order]
+    position = order.index(axis)
+    return math.prod(sizes[:position]), math.prod(sizes[position:])
+
+
+def copy_parts(
+    kernel: Any,
+    parts: Sequence[Blob],
+    whole: Blob,
+    axis: int,
+    name: str = "memory",
+    wanted: Sequence[bool] | None = None,
+) -> None:
+    """Run `kernel(part, begin, whole)` over parts joined along `axis`; `name` is "memory" or "diff_memory"."""
+    matrix, begin = getattr(whole, name).reshape(matrix_shape(whole, axis)), 0
+    for i, blob in enumerate(parts):
+        shape = matrix_shape(blob, axis)
+        if wanted is None or wanted[i]:
+            kernel(getattr(blob, name).reshape(shape), begin, matrix)
+        begin += shape[1]
 
 
 def joint_axis(layer: Layer, param: Any, legacy: str, ndim: int) -> int:
@@ -45,31 +64,28 @@ class Concat(Layer):
         """Check that the bottoms fit and add their sizes up."""
         first = bottom[0].shape
         self.axis = joint_axis(self, self.param.concat_param, "concat_dim", len(first))
+        rest = self._rest(bottom[0])
         for i, blob in enumerate(bottom):
-            same = len(blob.shape) == len(first)
-            if not same or any(
-                a != b for k, (a, b) in enumerate(zip(first, blob.shape, strict=True)) if k != self.axis
-            ):
+            if self._rest(blob) != rest:
                 raise LayerError(
                     f"bottom {i} cannot be joined to the first along axis {self.axis}",
                     expected=f"the shape {list(first)} but for that axis",
                     found=list(blob.shape),
                 )
-        self.bounds = np.cumsum([0, *(blob.shape[self.axis] for blob in bottom)]).tolist()
-        top[0].reshape(*first[: self.axis], self.bounds[-1], *first[self.axis + 1 :])
+        top[0].reshape_like(bottom[0])
+        top[0].reshape(*first[: self.axis], sum(blob.shape[self.axis] for blob in bottom), *first[self.axis + 1 :])
+
+    def _rest(self, blob: Blob) -> tuple[object, ...]:
+        """What all bottoms must have in common."""
+        return (blob.memory_order, blob.ndim, *blob.shape[: self.axis], *blob.shape[self.axis + 1 :])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Copy each bottom to its place."""
-        for blob, part in zip(bottom, sections(top[0].data, self.axis, self.bounds), strict=True):
-            part[...] = blob.data
+        copy_parts(elementwise.insert_columns, bottom, top[0], self.axis)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Copy each bottom's part of the gradient back."""
-        for blob, wanted, part in zip(
-            bottom, propagate_down, sections(top[0].diff, self.axis, self.bounds), strict=True
-        ):
-            if wanted:
-                blob.diff[...] = part
+        copy_parts(elementwise.extract_columns, bottom, top[0], self.axis, "diff_memory", propagate_down)
 
 
 class Slice(Layer):
@@ -90,8 +106,8 @@ class Slice(Layer):
         """Give each top its part."""
         shape = bottom[0].shape
         self.axis = joint_axis(self, self.param.slice_param, "slice_dim", len(shape))
-        self.bounds = self._bounds(shape[self.axis], len(top))
-        for blob, (begin, end) in zip(top, pairwise(self.bounds), strict=True):
+        for blob, (begin, end) in zip(top, pairwise(self._bounds(shape[self.axis], len(top))), strict=True):
+            blob.reshape_like(bottom[0])
             blob.reshape(*shape[: self.axis], end - begin, *shape[self.axis + 1 :])
 
     def _bounds(self, size: int, num_tops: int) -> list[int]:
@@ -113,11 +129,9 @@ class Slice(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Copy each part out."""
-        for blob, part in zip(top, sections(bottom[0].data, self.axis, self.bounds), strict=True):
-            blob.data[...] = part
+        copy_parts(elementwise.extract_columns, top, bottom[0], self.axis)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Copy each part's gradient back."""
         if propagate_down[0]:
-            for blob, part in zip(top, sections(bottom[0].diff, self.axis, self.bounds), strict=True):
-                part[...] = blob.diff
+            copy_parts(elementwise.insert_columns, top, bottom[0], self.axis, "diff_memory")

@@ -111,7 +111,8 @@ class Parameter(SourceLayer):
     Blobs: no bottom; top of the given shape.
     Params: one, of the given shape, zero at first.
     Fields: parameter_param: `shape`.
-    Source: Caffe's parameter_layer. There the top shares the parameter's memory; here it is copied, as orders may differ.
+    Source: Caffe's parameter_layer. There the top shares the parameter's memory; here it is copied, as orders may
+        differ.
     """
 
     top_counts: ClassVar[tuple[int, int | None]] = (1, 1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-import numpy as np
-
 from breve.blob import Blob
 from breve.errors import LayerError
+from breve.kernels import elementwise
 from breve.layers.base import Layer
 
 
@@ -45,9 +44,10 @@ class Split(Layer):
         if len(top) == 1:
             bottom_diff[...] = top[0].diff_memory
             return
-        np.add(top[0].diff_memory, top[1].diff_memory, out=bottom_diff)
+        one = self.dtype.type(1)
+        elementwise.weighted_sum(top[0].diff_memory, one, top[1].diff_memory, one, bottom_diff)
         for blob in top[2:]:
-            bottom_diff += blob.diff_memory
+            elementwise.weighted_sum(bottom_diff, one, blob.diff_memory, one, bottom_diff)
 
 
 class Silence(Layer):

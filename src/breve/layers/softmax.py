@@ -8,16 +8,36 @@ from typing import ClassVar
 import numpy as np
 
 from breve.blob import Blob
+from breve.kernels import exponential
 from breve.layers.base import Layer
 from breve.layers.loss import LossLayer, ignore_label, normalization_mode, normalizer, read_labels
 
 
-def softmax(x: np.ndarray, axis: int, out: np.ndarray) -> np.ndarray:
+def rows(array: np.ndarray, axis: int) -> np.ndarray | None:
+    """A view of the array with `axis` as the columns of contiguous rows; None where it does not lie so in memory."""
+    last = np.moveaxis(array, axis, -1)
+    return last.reshape(-1, last.shape[-1]) if last.flags.c_contiguous and array.size else None
+
+
+def softmax(x: np.ndarray, axis: int, out: np.ndarray) -> None:
     """exp(x - max x) / sum exp(x - max x) along `axis`; `out` may be `x`."""
+    x_rows, y_rows = rows(x, axis), rows(out, axis)
+    if x_rows is not None and y_rows is not None:
+        exponential.softmax(x_rows, y_rows)
+        return
     np.subtract(x, x.max(axis=axis, keepdims=True), out=out)
     np.exp(out, out=out)
     out /= out.sum(axis=axis, keepdims=True)
-    return out
+
+
+def softmax_backward(y: np.ndarray, top_diff: np.ndarray, axis: int, out: np.ndarray) -> None:
+    """y (top_diff - sum top_diff y) along `axis`; `out` may be `top_diff`."""
+    arrays = [rows(array, axis) for array in (y, top_diff, out)]
+    if all(array is not None for array in arrays):
+        exponential.softmax_backward(*arrays)
+        return
+    np.subtract(top_diff, (top_diff * y).sum(axis=axis, keepdims=True), out=out)
+    out *= y
 
 
 class Softmax(Layer):
@@ -43,10 +63,7 @@ class Softmax(Layer):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Take the mean gradient off and weigh by the probabilities."""
         if propagate_down[0]:
-            prob, top_diff = top[0].data, top[0].diff
-            mean_diff = (top_diff * prob).sum(axis=self.axis, keepdims=True)
-            bottom_diff = np.subtract(top_diff, mean_diff, out=bottom[0].diff)
-            bottom_diff *= prob
+            softmax_backward(top[0].data, top[0].diff, self.axis, bottom[0].diff)
 
 
 class SoftmaxWithLoss(LossLayer):

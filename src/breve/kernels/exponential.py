@@ -1,0 +1,141 @@
+"""Kernels on flat arrays and rows that need an exponential: sigmoid, tanh, ELU, softmax.
+
+numba calls the C library for each exp; these use a polynomial that LLVM turns into vector code, five times as fast and
+within 1.5 units in the last place of float32. float64 takes the C library's.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import prange, types
+from numba.extending import overload
+
+from breve.kernels.threads import kernel
+
+F = np.float32
+_LOG2_E, _LN2_HIGH, _LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
+_LOWEST, _HIGHEST = F(-87.33654), F(88.72283)
+_ROUND = F(12582912.0)  # 1.5 x 2^23: adding it leaves the nearest whole number in the low bits of the fraction
+_MANTISSA_BITS = np.int32(23)
+_ONE = F(1)
+
+
+def _exp(x):
+    return math.exp(x)
+
+
+@overload(_exp)
+def _exp_for(x):
+    """exp(n ln 2 + r) = 2^n exp(r), |r| <= ln 2 / 2, with Cephes' coefficients; clamped to finite, normal numbers."""
+
+    def exp_float32(x):
+        x = _LOWEST if x < _LOWEST else x
+        x = _HIGHEST if x > _HIGHEST else x
+        shifted = F(x * _LOG2_E + _ROUND)
+        n = shifted - _ROUND
+        r = x - n * _LN2_HIGH - n * _LN2_LOW
+        p = F(1.9875691500e-4) * r + F(1.3981999507e-3)
+        p = p * r + F(8.3334519073e-3)
+        p = p * r + F(4.1665795894e-2)
+        p = p * r + F(1.6666665459e-1)
+        p = p * r + F(5.0000001201e-1)
+        power = np.float32(p * r * r + r + _ONE).view(np.int32) + (shifted.view(np.int32) << _MANTISSA_BITS)
+        return np.int32(power).view(np.float32)
+
+    return exp_float32 if x == types.float32 else lambda x: math.exp(x)
+
+
+def _tanh(x):
+    return math.tanh(x)
+
+
+@overload(_tanh)
+def _tanh_for(x):
+    """Cephes' tanhf: an odd polynomial near zero, 1 - 2 / (exp(2 |x|) + 1) elsewhere."""
+
+    def tanh_float32(x):
+        z = x * x
+        p = F(-5.70498872745e-3) * z + F(2.06390887954e-2)
+        p = p * z + F(-5.37397155531e-2)
+        p = p * z + F(1.33314422036e-1)
+        p = p * z + F(-3.33332819422e-1)
+        near = p * z * x + x
+        far = _ONE - F(2) / (_exp(F(2) * abs(x)) + _ONE)
+        return near if z < F(0.390625) else (far if x > F(0) else -far)
+
+    return tanh_float32 if x == types.float32 else lambda x: math.tanh(x)
+
+
+@kernel
+def sigmoid(x, y):
+    """y = 1 / (1 + exp(-x)); x and y may be one array."""
+    one = x.dtype.type(1)
+    for i in prange(x.size):
+        y[i] = one / (one + _exp(-x[i]))
+
+
+@kernel
+def sigmoid_backward(y, dy, dx):
+    """dx = dy y (1 - y); dy and dx may be one array."""
+    one = y.dtype.type(1)
+    for i in prange(y.size):
+        dx[i] = dy[i] * y[i] * (one - y[i])
+
+
+@kernel
+def tanh(x, y):
+    """y = tanh(x); x and y may be one array."""
+    for i in prange(x.size):
+        y[i] = _tanh(x[i])
+
+
+@kernel
+def tanh_backward(y, dy, dx):
+    """dx = dy (1 - y^2); dy and dx may be one array."""
+    one = y.dtype.type(1)
+    for i in prange(y.size):
+        dx[i] = dy[i] * (one - y[i] * y[i])
+
+
+@kernel
+def elu(x, alpha, y):
+    """y = x if x > 0 else alpha (exp(x) - 1); x and y may be one array."""
+    one = x.dtype.type(1)
+    for i in prange(x.size):
+        y[i] = x[i] if x[i] > 0 else alpha * (_exp(x[i]) - one)
+
+
+@kernel
+def elu_backward(x, y, dy, alpha, dx):
+    """dx = dy if x > 0 else dy (y + alpha); dy and dx may be one array, and x and y."""
+    for i in prange(x.size):
+        dx[i] = dy[i] if x[i] > 0 else dy[i] * (y[i] + alpha)
+
+
+@kernel
+def softmax(x, y):
+    """Each row of y is exp(x) / sum exp(x), computed from x less its largest; x and y may be one array."""
+    for i in prange(x.shape[0]):
+        largest = x[i, 0]
+        for j in range(1, x.shape[1]):
+            largest = max(largest, x[i, j])
+        for j in range(x.shape[1]):
+            y[i, j] = _exp(x[i, j] - largest)
+        total = y.dtype.type(0)
+        for j in range(x.shape[1]):
+            total += y[i, j]
+        for j in range(x.shape[1]):
+            y[i, j] /= total
+
+
+@kernel
+def softmax_backward(y, dy, dx):
+    """Each row of dx is y (dy - sum dy y); dy and dx may be one array."""
+    for i in prange(y.shape[0]):
+        mean = y.dtype.type(0)
+        for j in range(y.shape[1]):
+            mean += dy[i, j] * y[i, j]
+        for j in range(y.shape[1]):
+            dx[i, j] = y[i, j] * (dy[i, j] - mean)
