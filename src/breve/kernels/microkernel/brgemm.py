@@ -75,8 +75,8 @@ class Tile:
     def emit(self) -> ir.Function:
         """The function (tiles, k, taps, a, a_row, a_k, b, b_k, c, c_row, offsets, bias, flags, last_lanes)."""
         v, q = self.v, self.q
-        tiles, k, taps, a, a_row, a_k, b, b_k, c, c_row, offsets, bias, flags, last_lanes = self.function.args
-        self.last_mask = v.mask(q, last_lanes) if self.masked else None
+        tiles, k, taps, a, a_row, a_k, b, b_k, c, c_row, offsets, bias, flags, self.last_lanes = self.function.args
+        self.last_mask = v.mask(q, self.last_lanes) if self.masked else None
         cells = [(i, j) for i in range(self.rows) for j in range(self.vectors)]
         sums = [{cell: local(q, v.vector) for cell in cells} for _ in range(self.parts)]
         body = q.append_basic_block("body")
@@ -141,8 +141,13 @@ class Tile:
             for variable in sums.values():  # so written, NaN stays NaN
                 value = q.load(variable)
                 q.store(q.select(q.fcmp_ordered("<", value, zero), zero, value), variable)
+        places = {(i, j): q.gep(c_rows[i], [i64(j * v.lanes)]) for i, j in sums}
         for (i, j), variable in sums.items():
-            v.store(q, q.load(variable), q.gep(c_rows[i], [i64(j * v.lanes)]), self._mask(j))
+            if not self.masked or j < self.vectors - 1:
+                v.store(q, q.load(variable), places[i, j])
+        if self.masked:
+            last = [(sums[i, self.vectors - 1], places[i, self.vectors - 1]) for i in range(self.rows)]
+            v.store_first(q, last, self.last_lanes)
 
     def _load(self, row: ir.Value, j: int) -> ir.Value:
         return self.v.load(self.q, self.q.gep(row, [i64(j * self.v.lanes)]), self._mask(j))

@@ -30,6 +30,8 @@ class InstructionSet:
     chains: int
     """Independent sums that keep the FMA pipelines busy: latency times pipelines."""
     fma: bool
+    fast_masks: bool
+    """Masked stores cost no more than whole ones."""
     features: tuple[str, ...]
     """Processor features that must be there."""
     cpu: str
@@ -47,12 +49,10 @@ class InstructionSet:
 INSTRUCTION_SETS = {
     row.name: row
     for row in (
-        InstructionSet(
-            "avx512", "x86_64", 64, 32, 6, 4, 8, True, ("avx512f", "avx512vl", "avx512dq"), "skylake-avx512"
-        ),
-        InstructionSet("avx2", "x86_64", 32, 16, 6, 2, 8, True, ("avx2", "fma"), "haswell"),
-        InstructionSet("neon", "aarch64", 16, 32, 6, 4, 16, True, ("neon",), "generic"),
-        InstructionSet("generic", "", 16, 16, 4, 2, 8, False, (), ""),
+        InstructionSet("avx512", "x86_64", 64, 32, 6, 4, 8, True, True, ("avx512f", "avx512vl"), "skylake-avx512"),
+        InstructionSet("avx2", "x86_64", 32, 16, 6, 2, 8, True, False, ("avx2", "fma"), "haswell"),
+        InstructionSet("neon", "aarch64", 16, 32, 6, 4, 16, True, False, ("neon",), "generic"),
+        InstructionSet("generic", "", 16, 16, 4, 2, 8, False, False, (), ""),
     )
 }
 
