@@ -1,6 +1,14 @@
 """The table of layers: every shared test runs over every row. To add a layer is to add a row."""
 
-from layers import rows_activations, rows_convolution, rows_inputs, rows_losses, rows_pooling, rows_shape
+from layers import (
+    rows_activations,
+    rows_convolution,
+    rows_inputs,
+    rows_losses,
+    rows_pooling,
+    rows_recurrent,
+    rows_shape,
+)
 
 CASES = [
     *rows_activations.CASES,
@@ -8,5 +16,6 @@ CASES = [
     *rows_inputs.CASES,
     *rows_losses.CASES,
     *rows_pooling.CASES,
+    *rows_recurrent.CASES,
     *rows_shape.CASES,
 ]

@@ -101,8 +101,8 @@ class ConvolutionBase(Layer):
 class Convolution(ConvolutionBase):
     """Correlation of each image with learned kernels, in groups of channels.
 
-    Forward: y[n,k,i,j] = b[k] + sum over c,r,s of w[k,c,r,s] x[n, c, i stride - pad + r dilation, j stride - pad +
-        s dilation], x being zero outside and c running over the channels of k's group. On any number of spatial axes;
+    Forward: y[n,k,i,j] = b[k] + sum over c,r,s of w[k,c,r,s] x[n, c, i stride - pad + r dilation, j stride - pad + s
+        dilation], x being zero outside and c running over the channels of k's group. On any number of spatial axes;
         each has out = (in + 2 pad - dilation (kernel - 1) - 1) // stride + 1 pixels.
     Backward: dx is the sum of w dy over all outputs that read x (the full correlation of dy with the rotated kernel);
         dw[k,c,r,s] = sum over n,i,j of dy[n,k,i,j] times the x that it met; db[k] = sum over n,i,j of dy[n,k,i,j].
@@ -166,8 +166,8 @@ class Convolution(ConvolutionBase):
 class ConvolutionDepthwise(Convolution):
     """Convolution of each channel by itself: a Convolution whose `group` is the number of channels unless it is given.
 
-    Forward: y[n,k,i,j] = b[k] + sum over r,s of w[k,0,r,s] x[n, k // multiplier, i stride - pad + r dilation,
-        j stride - pad + s dilation], multiplier being num_output / channels.
+    Forward: y[n,k,i,j] = b[k] + sum over r,s of w[k,0,r,s] x[n, k // multiplier, i stride - pad + r dilation, j stride
+        - pad + s dilation], multiplier being num_output / channels.
     Backward: as Convolution's.
     Blobs: as Convolution's.
     Params: `weight` (num_output, channels / group, *kernel); `bias` (num_output) where `bias_term`.

@@ -1,4 +1,4 @@
-"""A blob's array seen in another shape, without a copy where its memory allows."""
+"""A blob's array seen in another shape or order, without a copy where its memory allows."""
 
 from __future__ import annotations
 
@@ -29,19 +29,18 @@ def overwritten(array: np.ndarray, shape: Sequence[int]) -> Iterator[np.ndarray]
         array[...] = buffer.reshape(array.shape)
 
 
-def channel_rows(array: np.ndarray) -> np.ndarray:
-    """`array` (N, C, ...) as a contiguous matrix (pixels, C): a view where it lies channels last, else a copy."""
-    moved = np.moveaxis(array, 1, -1)
-    return np.ascontiguousarray(moved).reshape(-1, array.shape[1])
+def channels_last(array: np.ndarray) -> np.ndarray:
+    """`array` (N, C, ...) as contiguous (N, ..., C): a view where it lies so, else a copy."""
+    return np.ascontiguousarray(np.moveaxis(array, 1, -1))
 
 
 @contextmanager
-def overwritten_rows(array: np.ndarray) -> Iterator[np.ndarray]:
-    """`array` (N, C, ...) as a contiguous matrix (pixels, C), to be overwritten as with `overwritten`."""
+def overwritten_channels_last(array: np.ndarray) -> Iterator[np.ndarray]:
+    """`array` (N, C, ...) as contiguous (N, ..., C), to be overwritten as with `overwritten`."""
     moved = np.moveaxis(array, 1, -1)
     if moved.flags.c_contiguous:
-        yield moved.reshape(-1, array.shape[1])
+        yield moved
     else:
-        buffer = np.empty((array.size // max(1, array.shape[1]), array.shape[1]), array.dtype)
+        buffer = np.empty(moved.shape, array.dtype)
         yield buffer
-        moved[...] = buffer.reshape(moved.shape)
+        moved[...] = buffer
