@@ -20,6 +20,7 @@ from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
+from breve.kernels.microkernel.transform import Matrix, emit_transform
 
 __all__ = [
     "ACCUMULATE",
@@ -34,12 +35,22 @@ __all__ = [
     "host_instruction_set",
     "tile_columns",
     "tile_rows",
+    "transform_address",
 ]
 
 
 def brgemm_address(dtype: Any, isa: InstructionSet | None = None) -> int:
     """Address of the micro-kernel for float32 or float64, compiled on first need (or read from the cache on disk)."""
     return function_address(emit_brgemm, "brgemm", np.dtype(dtype).char, isa=isa or host_instruction_set())
+
+
+def transform_address(
+    dtype: Any, matrix: Matrix, masked: str = "", epilogue: bool = False, isa: InstructionSet | None = None
+) -> int:
+    """Address of a transform by a small constant matrix from both sides. See `transform.py`."""
+    return function_address(
+        emit_transform, "transform", np.dtype(dtype).char, matrix, masked, epilogue, isa=isa or host_instruction_set()
+    )
 
 
 def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:

@@ -3,19 +3,20 @@
     dst[i, j] (=) sum_y sum_x  matrix[i, y] src[y, x] matrix[j, x]   (+ bias, clamped from below)
 
 `src` is n by n, `dst` out by out; element (i, j) of channel c lies at `i row + j col + c / nr * panel + c % nr`, with
-strides for each side, so that a transform reads a feature map and writes panels of a GEMM or the other way round. The last
-vector of channels is masked where it touches what the caller does not own (`masked`), while buffers have room for it.
+strides for each side, so that a transform reads a feature map and writes panels of a GEMM or the other way round. The
+last vector of channels is masked on one side (`masked`), where it touches a feature map; buffers have room for it.
 Rows of the matrix that differ in the sign of every other coefficient only (points p and -p) share their sums.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from llvmlite import ir
 
-from breve.kernels.microkernel.emit import I64, Vectors, alloca, counted_loop, i64
 from breve.kernels.microkernel.instruction_sets import InstructionSet
+from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64
 
 Matrix = tuple[tuple[float, ...], ...]
 
@@ -91,9 +92,9 @@ class _Transform:
         while len(out) < len(self.matrix):
             row = self.matrix[len(out)]
             after = self.matrix[len(out) + 1] if len(out) + 1 < len(self.matrix) else ()
-            if after and sum(map(bool, row)) > 2 and [abs(c) for c in row] == [abs(c) for c in after]:
-                even = self._sum(q, [c if c == d else 0.0 for c, d in zip(row, after, strict=True)], values)
-                odd = self._sum(q, [c if c != d else 0.0 for c, d in zip(row, after, strict=True)], values)
+            if _mirrored(row, after):
+                even = self._sum(q, [c if c * d > 0 else 0.0 for c, d in zip(row, after, strict=True)], values)
+                odd = self._sum(q, [c if c * d < 0 else 0.0 for c, d in zip(row, after, strict=True)], values)
                 out += [q.fadd(even, odd), q.fsub(even, odd)]
             else:
                 out.append(self._sum(q, row, values))
@@ -111,3 +112,10 @@ class _Transform:
             else:
                 total = v.multiply_add(q, x, v.constant(c), total)
         return total
+
+
+def _mirrored(row: Sequence[float], other: Sequence[float]) -> bool:
+    """Whether two rows differ in the signs of some coefficients, but not of all."""
+    alike = [math.isclose(abs(c), abs(d), abs_tol=1e-12) for c, d in zip(row, other, strict=False)]
+    signs = {c * d > 0 for c, d in zip(row, other, strict=False) if c}
+    return len(other) > 0 and all(alike) and len(signs) == 2

@@ -1,0 +1,77 @@
+"""Scratch memory that all convolutions of a Python thread share, and weights packed for a kernel.
+
+A net runs one layer at a time, so one buffer of the largest size serves them all, and is still in the cache from the
+layer before.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import prange
+
+from breve.blob import Storage
+from breve.kernels.threads import kernel
+
+_local = threading.local()
+
+
+def scratch(name: str, size: int, dtype: Any) -> np.ndarray:
+    """The first `size` elements of this thread's buffer of that name; they hold whatever was written there last."""
+    buffers = _local.__dict__.setdefault("buffers", {})
+    key = name, np.dtype(dtype)
+    if key not in buffers:
+        buffers[key] = Storage(dtype)
+    return buffers[key].array(size)
+
+
+class PackedWeights:
+    """The packed form of a weight array, packed again when any bit of the weights has changed.
+
+    It is kept only when the weights did not change between two calls: in training they always do, and packing into
+    scratch memory spares the memory of all layers.
+    """
+
+    def __init__(self, size: int, pack: Callable[[np.ndarray, np.ndarray], None]) -> None:
+        """`pack(weight, packed)` fills `packed`, 1-d of `size` elements."""
+        self._size, self._pack = size, pack
+        self._seen: np.ndarray | None = None
+        self._packed: np.ndarray | None = None
+
+    def of(self, weight: np.ndarray) -> np.ndarray:
+        """The packed weights; valid until the next call to any plan."""
+        if self._seen is not None and equal_bits(weight, self._seen):
+            if self._packed is None:
+                self._packed = Storage(weight.dtype).array(self._size)
+                self._pack(weight, self._packed)
+            return self._packed
+        self._seen, self._packed = weight.copy() if self._seen is None else self._seen, None
+        np.copyto(self._seen, weight)
+        packed = scratch("weights", self._size, weight.dtype)
+        self._pack(weight, packed)
+        return packed
+
+
+CHUNK = 1 << 14
+
+
+def equal_bits(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two contiguous arrays of one shape and dtype hold the same bits: a NaN equals itself, 0 is not -0."""
+    integers = np.dtype(f"i{a.itemsize}")
+    differs = np.zeros(1, np.bool_)
+    _compare(a.reshape(-1).view(integers), b.reshape(-1).view(integers), differs)
+    return not differs[0]
+
+
+@kernel
+def _compare(a, b, differs):
+    for chunk in prange((a.size + CHUNK - 1) // CHUNK):
+        if not differs[0]:
+            bits = a[0] & 0
+            for i in range(chunk * CHUNK, min(a.size, (chunk + 1) * CHUNK)):
+                bits |= a[i] ^ b[i]
+            if bits != 0:
+                differs[0] = True
