@@ -135,9 +135,9 @@ def read_mean(path: str | os.PathLike[str]) -> np.ndarray:
 
 def write_mean(array: np.ndarray, path: str | os.PathLike[str]) -> None:
     """Write (channels, height, width) or (1, channels, height, width) as a mean file, in the form all Caffes read."""
-    blob = array_to_blob(array, WIRE_MESSAGES["BlobProto"]())
+    blob = array_to_blob(np.asarray(array, np.float32), WIRE_MESSAGES["BlobProto"]())
     blob.ClearField("shape")
-    blob.num, blob.channels, blob.height, blob.width = (1, *array.shape)[-4:]
+    blob.num, blob.channels, blob.height, blob.width = (1, 1, *array.shape)[-4:]
     write_binary(blob, path)
 
 

@@ -44,15 +44,17 @@ def array_to_blob(array: np.ndarray, blob: Any, diff: np.ndarray | None = None) 
 
     float64 is kept as doubles, any other type becomes float32: what `Blob<double>` and `Blob<float>` of Caffe write.
     """
-    wire = WIRE_MESSAGES["BlobProto"]()
+    wire = blob if _keeps_bytes(blob) else WIRE_MESSAGES["BlobProto"]()
+    wire.Clear()
     wire.shape.dim.extend(array.shape)
     for field, values in (("data", array), ("diff", diff)):
         if values is not None:
             double = values.dtype == np.float64
             chunks = getattr(wire, f"double_{field}" if double else field)
             chunks.append(values.astype("<f8" if double else "<f4", order="C", copy=False).tobytes())
-    blob.Clear()
-    blob.MergeFromString(wire.SerializeToString())
+    if wire is not blob:
+        blob.Clear()
+        blob.MergeFromString(wire.SerializeToString())
     return blob
 
 
@@ -87,9 +89,12 @@ def _as_wire(blob: Any) -> Any:
 
     protobuf itself packs them, where they are numbers, or were written one by one (which leaves the bytes empty).
     """
-    wire_class = WIRE_MESSAGES["BlobProto"]
-    as_bytes = blob.DESCRIPTOR.fields_by_name["data"].type == wire_class.DESCRIPTOR.fields_by_name["data"].type
-    if as_bytes and (blob.data or blob.double_data or blob.raw_data):
+    if _keeps_bytes(blob) and (blob.data or blob.double_data or blob.raw_data):
         return blob
     packed = MESSAGES["BlobProto"].FromString(blob.SerializeToString()).SerializeToString()
-    return wire_class.FromString(packed)
+    return WIRE_MESSAGES["BlobProto"].FromString(packed)
+
+
+def _keeps_bytes(blob: Any) -> bool:
+    data = blob.DESCRIPTOR.fields_by_name["data"]
+    return data.type == data.TYPE_BYTES

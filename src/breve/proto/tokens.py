@@ -71,6 +71,7 @@ def places(text: str) -> Iterator[Place]:
         yield Place(token, field, tuple(name for mark, name in opened if mark != "[" and name), previous, in_list)
         if token.text in OPENING:
             opened.append((token.text, field))
+            field = field if token.text == "[" else None
         elif token.text in CLOSING and opened:
             field = opened.pop()[1]
         previous = token.text

@@ -162,18 +162,18 @@ def _v1_type(layer: Any) -> str:
 
 
 def _needs_batch_norm_upgrade(net: Any) -> bool:
-    return any(_has_old_batch_norm_params(layer) for layer in net.layer)
-
-
-def _has_old_batch_norm_params(layer: Any) -> bool:
-    """Three `param { lr_mult: 0 }` once kept the solver from the statistics; the layer does so itself now."""
-    return layer.type == "BatchNorm" and len(layer.param) == 3
+    return any(param.lr_mult or param.decay_mult for param in _batch_norm_params(net))
 
 
 def _upgrade_batch_norm(net: Any, lines: list[int]) -> None:
-    for layer in net.layer:
-        if _has_old_batch_norm_params(layer):
-            layer.ClearField("param")
+    for param in _batch_norm_params(net):
+        param.lr_mult = param.decay_mult = 0
+
+
+def _batch_norm_params(net: Any) -> list[Any]:
+    """The ParamSpecs of mean, variance and factor, which are no solver's business though nets once had to say so."""
+    layers = [layer for layer in net.layer if layer.type == "BatchNorm" and len(layer.param) == 3]
+    return [param for layer in layers for param in layer.param]
 
 
 def _needs_input_upgrade(net: Any) -> bool:
@@ -229,5 +229,5 @@ _NET_UPGRADES: list[tuple[Callable[[Any], bool], Callable[[Any, list[int]], None
         "data layers' scale, mean_file, crop_size, mirror to transform_param",
     ),
     (_needs_v1_upgrade, _upgrade_v1_net, "`layers` to `layer`"),
-    (_needs_batch_norm_upgrade, _upgrade_batch_norm, "BatchNorm's params"),
+    (_needs_batch_norm_upgrade, _upgrade_batch_norm, "BatchNorm's lr_mult and decay_mult to 0"),
 ]
