@@ -15,7 +15,7 @@ ALLOWED = {
     "randomness": set(),
     "blob": {"errors"},
     "proto": {"errors"},
-    "kernels": {"errors"},
+    "kernels": {"errors", "blob"},
     "data": {"errors", "proto", "kernels"},
     "functional": {"errors", "kernels"},
     "layers": {"errors", "blob", "proto", "kernels", "data", "randomness"},

@@ -25,6 +25,8 @@ _PUBLIC = {
     "RMSPropSolver": "breve.solvers",
     "AdaDeltaSolver": "breve.solvers",
     "AdamSolver": "breve.solvers",
+    "allow_python_layers": "breve.pycaffe",
+    "install_as_caffe": "breve.pycaffe",
     "functional": "breve",
     "pycaffe": "breve",
 }

@@ -1,8 +1,8 @@
 """A blob: `data` and its gradient `diff`, with one shape, seen in Caffe's axis order.
 
-Four-dimensional feature maps (N, C, H, W) lie in memory as (N, H, W, C): the vector side of every kernel is the channel.
-`data` and `diff` are writable views of that memory in Caffe's order, so whoever works on them (a layer in NumPy, a script)
-need not know. Fast kernels take `data_nhwc` and `diff_nhwc`, the same memory in its own order. Parameters and blobs of
+Four-dimensional feature maps (N, C, H, W) lie in memory as (N, H, W, C): the vector side of every kernel is the
+channel. `data` and `diff` are writable views of that memory in Caffe's order, so whoever works on them (a layer in
+NumPy, a script) need not know. Fast kernels take `data_nhwc` and `diff_nhwc`, the same memory in its own order. Parameters and blobs of
 any other rank lie in C order.
 """
 
@@ -90,6 +90,31 @@ class Blob:
     def ndim(self) -> int:
         """Number of axes."""
         return len(self.shape)
+
+    @property
+    def num(self) -> int:
+        """The first of four axes, as old scripts call it; blobs of fewer axes count as having ones in front."""
+        return self._legacy(0)
+
+    @property
+    def channels(self) -> int:
+        """The second of four axes."""
+        return self._legacy(1)
+
+    @property
+    def height(self) -> int:
+        """The third of four axes."""
+        return self._legacy(2)
+
+    @property
+    def width(self) -> int:
+        """The last of four axes."""
+        return self._legacy(3)
+
+    def _legacy(self, axis: int) -> int:
+        if self.ndim > 4:
+            raise LayerError("only blobs of up to four axes have num, channels, height and width", found=self.shape)
+        return ((1,) * (4 - self.ndim) + self.shape)[axis]
 
     @property
     def data(self) -> np.ndarray:
