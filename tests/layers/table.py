@@ -6,6 +6,7 @@ from layers import (
     rows_inputs,
     rows_losses,
     rows_pooling,
+    rows_products,
     rows_recurrent,
     rows_shape,
 )
@@ -16,6 +17,7 @@ CASES = [
     *rows_inputs.CASES,
     *rows_losses.CASES,
     *rows_pooling.CASES,
+    *rows_products.CASES,
     *rows_recurrent.CASES,
     *rows_shape.CASES,
 ]
