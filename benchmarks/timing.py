@@ -16,14 +16,19 @@ QUIET_SECONDS = 0.02  # threads of the library measured before may spin for a wh
 
 def median_ms(run: Callable[[], object], runs: int = 7, budget_s: float = 0.6) -> float:
     """Median time of a call in milliseconds, after one to warm up; from 3 runs on, up to `runs` within the budget."""
+    return float(np.median(times_ms(run, runs, budget_s)))
+
+
+def times_ms(run: Callable[[], object], runs: int, budget_s: float) -> list[float]:
+    """Times of calls in milliseconds, after one to warm up."""
     run()
     time.sleep(QUIET_SECONDS)
     times: list[float] = []
-    while len(times) < 3 or (len(times) < runs and sum(times) < budget_s):
+    while len(times) < 3 or (len(times) < runs and sum(times) < 1e3 * budget_s):
         start = time.perf_counter()
         run()
-        times.append(time.perf_counter() - start)
-    return float(np.median(times)) * 1e3
+        times.append((time.perf_counter() - start) * 1e3)
+    return times
 
 
 @kernel
@@ -53,5 +58,5 @@ def peak_gflops(dtype: type = np.float32) -> float:
         np.zeros(2, np.int64),
         threads,
     )
-    time_ms = median_ms(lambda: _multiply(*arguments))
+    time_ms = min(times_ms(lambda: _multiply(*arguments), runs=20, budget_s=1))
     return 2 * rows * columns * depth * repeats * threads / time_ms / 1e6

@@ -30,8 +30,8 @@ from breve.kernels.convolution.winograd_kernels import Code, Sizes, correlate, c
 from breve.kernels.threads import get_num_threads, physical_cores
 
 LINE = 16  # elements of a cache line or more
-BLOCK_BYTES = 1 << 20  # v and m of a block: they stay in the second-level cache, or nearly
-WEIGHTS_BLOCK_BYTES = 1 << 23
+BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
+WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: they stay in the third-level cache
 OFFSETS = np.zeros(2, np.int64)
 
 
@@ -61,9 +61,11 @@ class Winograd(Algorithm):
             geometry.batch, geometry.in_shape, geometry.channels, geometry.out_shape, geometry.num_output, geometry.pad,
             geometry.group, kernel, self.outputs, self.dtype,
         )  # fmt: skip
-        self._sizes = forward.sizes(BLOCK_BYTES)
-        self._weights_sizes = forward.sizes(WEIGHTS_BLOCK_BYTES)
-        self._data_sizes = forward.transposed().sizes(BLOCK_BYTES)
+        points = (self.outputs + kernel - 1) ** 2
+        bytes_per_tile = points * (geometry.channels + geometry.num_output) * self.dtype.itemsize
+        self._sizes = forward.sizes(BLOCK_POINTS // points)
+        self._weights_sizes = forward.sizes(max(16, WEIGHTS_BLOCK_BYTES // bytes_per_tile))
+        self._data_sizes = forward.transposed().sizes(BLOCK_POINTS // points)
         self._packed = PackedWeights(_packed_size(self._sizes), self._pack)
 
     def forward(
@@ -153,16 +155,15 @@ class _Correlation:
             out_channels=self.in_channels, pad=tuple(self.kernel - 1 - pad for pad in self.pad),
         )  # fmt: skip
 
-    def sizes(self, block_bytes: int) -> Sizes:
-        """All sizes, with blocks of as many tiles as fit `block_bytes`, and as many blocks for each core."""
+    def sizes(self, most: int) -> Sizes:
+        """All sizes, with blocks of `most` tiles at most, and as many blocks for each core."""
         (in_h, in_w), (out_h, out_w), (pad_h, pad_w) = self.in_shape, self.out_shape, self.pad
         nr, lanes = microkernel.tile_columns(self.dtype), microkernel.host_instruction_set().lanes(self.dtype)
         c, k, n = self.in_channels // self.group, self.out_channels // self.group, self.outputs + self.kernel - 1
         c_pad, k_pad, panels = _round_up(c, lanes), _round_up(k, lanes), -(-k // nr)
         tiles_h, tiles_w = -(-out_h // self.outputs), -(-out_w // self.outputs)
         tiles = self.batch * tiles_h * tiles_w
-        fit = max(1, block_bytes // (n * n * (c_pad + k_pad) * self.dtype.itemsize))
-        block = -(-tiles // _round_up(-(-tiles // fit), physical_cores()))
+        block = -(-tiles // _round_up(-(-tiles // most), physical_cores()))
         return Sizes(
             in_h, in_w, self.in_channels, out_h, out_w, self.out_channels, pad_h, pad_w, self.group, c, k, self.kernel,
             self.outputs, n, tiles_h, tiles_w, tiles, block, nr, panels, c_pad, k_pad, block * c_pad + LINE,
