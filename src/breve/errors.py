@@ -80,9 +80,9 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     "did you mean 'Convolution'?"
     """
     names = sorted(set(known))
-    near = difflib.get_close_matches(name, names, n=3, cutoff=0.6)
+    near = difflib.get_close_matches(name.lower(), {n.lower() for n in names}, n=3, cutoff=0.6)
     if near:
-        return "did you mean " + " or ".join(repr(n) for n in near) + "?"
+        return "did you mean " + " or ".join(repr(n) for low in near for n in names if n.lower() == low) + "?"
     return "known: " + ", ".join(names) if 0 < len(names) <= 12 else ""
 
 
