@@ -48,6 +48,8 @@ class LayerCopy:
         for blobs, values in ((self.bottom, self.inputs), (self.layer.blobs, self.params)):
             for blob, value in zip(blobs, values, strict=True):
                 blob.data[...] = value
+        if self.layer.reshapes_always:
+            self.layer.reshape(self.bottom, self.top)
         self.layer.forward(self.bottom, self.top)
         return [blob.data for blob in self.top]
 

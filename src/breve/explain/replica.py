@@ -93,22 +93,27 @@ class Replica:
     def _seed_outputs(self, net: Any, seed: int) -> str:
         from breve.explain.layers import has_gradient
 
+        self._seeds: list[tuple[Blob, np.ndarray | None]] = []
+        self._seed = seed
         if any(any(step.loss_weights) for step in self.steps):
             return "the net's loss"
         ends = [net.blobs[name] for name in net.outputs if name in net.blobs]
         ends = [b for b in ends if any(b is t for s in net.steps if has_gradient(s.layer.type) for t in s.top)]
-        if any(blob.diff.any() for blob in ends):
-            for blob in ends:
-                self._copied(blob).diff[...] = blob.diff
+        held = any(blob.diff.any() for blob in ends)
+        self._seeds = [(self._copied(blob), blob.diff.copy() if held else None) for blob in ends]
+        if held:
             return "the diffs that the net's outputs hold (it has no loss)"
-        rng = np.random.default_rng(seed)
-        for blob in ends:
-            self._copied(blob).diff[...] = rng.standard_normal(blob.shape).astype(np.float32)
         return f"the sum of the net's outputs weighted by normal random numbers of seed {seed} (it has no loss)"
+
+    def _set_seeds(self) -> None:
+        """Put the diffs that gradients flow from into the outputs of a net without a loss, once shapes are known."""
+        rng = np.random.default_rng(self._seed)
+        for blob, diff in self._seeds:
+            blob.diff[...] = rng.standard_normal(blob.shape).astype(np.float32) if diff is None else diff
 
     def _plan_backward(self) -> None:
         """Which layers the objective depends on, and through which bottoms."""
-        reached = {id(b) for b in self._blobs.values() if b.diff.any()}
+        reached = {id(blob) for blob, _ in self._seeds}
         for step in reversed(self.steps):
             lit = any(w or id(t) in reached for t, w in zip(step.top, step.loss_weights, strict=True))
             step.needs_backward = lit
@@ -126,6 +131,7 @@ class Replica:
             self._forward(number)
             if number in wanted:
                 records[number].top_data = self._kept(step.top, "data")
+        self._set_seeds()
         for number, step in reversed(list(enumerate(self.steps))):
             if number in wanted:
                 self._recorded_backward(step, records[number])
@@ -143,6 +149,7 @@ class Replica:
 
     def backward(self) -> None:
         """All layers backward."""
+        self._set_seeds()
         for step in reversed(self.steps):
             step.backward()
 
@@ -224,9 +231,10 @@ def pass_state(step: Step) -> dict[str, Any]:
 
 
 def wanted_bottoms(layer: Layer, count: int) -> list[bool]:
-    """Through which bottoms gradients flow: all but labels and those that the prototxt cuts off."""
-    stopped = list(layer.param.propagate_down) or [True] * count
-    return [yes and i not in layer.unforced_bottoms for i, yes in enumerate(stopped)]
+    """Through which bottoms gradients flow: all but labels, selectors and those that the prototxt cuts off."""
+    wanted = list(layer.param.propagate_down) or [True] * count
+    closed = {*layer.unforced_bottoms, count - 1} if layer.type == "Filter" else layer.unforced_bottoms
+    return [yes and i not in closed for i, yes in enumerate(wanted)]
 
 
 def unfilled_copy(layer: Layer, dtype: Any) -> Layer:

@@ -81,7 +81,7 @@ class Pass:
             layer=layer, type=e.record.type, wrt=target.name, index=index, value=float(value), dtype=dtype,
             formula=e.formula(target), index_equations=e.index_equations(target, index), terms=terms,
             lost=e.lost(target, index), derivations=_derivations(e, target, index, terms),
-            numeric=_numeric(float(value), terms, estimate, dtype), algorithm=algorithm,
+            numeric=_numeric(e, target, index, float(value), terms, estimate), algorithm=algorithm,
             algorithm_error=algorithm_error(e, target), chain=chain.to_loss(self, number, target, index, terms),
             symbols=chain.symbols(self, number), remarks=remarks + e.remarks(target, index),
             tops=e.record.top_names, shape=e.values(target).shape,
@@ -116,15 +116,11 @@ def _derivations(e: Explainer, wrt: Wrt, index: Index, terms: Terms) -> dict[str
     return {"chain_rule": chain_rule, "rotated_kernel": None, "gemm_col2im": None, **e.derivations(wrt, index)}
 
 
-def _numeric(value: float, terms: Terms, estimate: Estimate, dtype: str) -> Numeric:
-    bound = rounding_bound(terms, dtype)
-    verdict = compare(value, estimate, scale=max(abs(terms.sum), abs(estimate.value)), rounding=bound, exact=terms.sum)
+def _numeric(e: Explainer, wrt: Wrt, index: Index, value: float, terms: Terms, estimate: Estimate) -> Numeric:
+    bound = e.rounding(wrt, index, terms) if e.gradient else 0.0
+    scale = max(abs(terms.sum), abs(estimate.value))
+    verdict = compare(value, estimate, scale=scale, rounding=bound + e.known_error * scale, exact=terms.sum)
     return Numeric(estimate.value, estimate.step, verdict, estimate.uncertainty)
-
-
-def rounding_bound(terms: Terms, dtype: str) -> float:
-    """How far the engine's sum may lie from the exact one: eps * (terms + 8) * sum of |products|, Winograd included."""
-    return float(np.finfo(dtype).eps * (len(terms) + 8) * np.abs(terms.product).sum())
 
 
 def engine_algorithm(e: Explainer, wrt: Wrt) -> str:

@@ -35,8 +35,12 @@ class Explainer:
 
     gradient: ClassVar[bool] = True
     """False for layers that no gradient flows through."""
-    batchwise: ClassVar[bool] = False
+    batchwise: bool = False
     """Whether each image (first axis) is treated by itself, whatever its number."""
+    known_error: ClassVar[float] = 0.0
+    """How far, relatively, the layer's gradient departs from the exact one by the rule that it follows."""
+    known_reason: ClassVar[str] = ""
+    """Why it does."""
     formula_text: ClassVar[str] = "d[e] = sum over t of dtop[t] * d top[t] / d e (a row of the local Jacobian)"
 
     def __init__(self, record: Record) -> None:
@@ -96,9 +100,28 @@ class Explainer:
             factor[moved] = [local.unit_diff(int(top[t]), int(position[t])) for t in moved]
         return Terms.gather(local.top_diff_full, top[moved], local.full_positions(top, position)[moved], factor[moved])
 
+    def rounding(self, wrt: Wrt, index: Index, terms: Terms) -> float:
+        """How far the engine's dtype may move the element: a sum's rounding, and what its inputs' rounding does."""
+        eps = float(np.finfo(self.diffs(wrt).dtype).eps)
+        moved = Local(self, wrt, index).sensitivity(eps)
+        return sum_rounding(terms, eps) + 16 * moved
+
     def numeric(self, wrt: Wrt, index: Index) -> Estimate:
         """The derivative of <dtop, top> by the element, by central differences in float64."""
         return Local(self, wrt, index).derivative()
+
+
+def sum_rounding(terms: Terms, eps: float) -> float:
+    """How far a rounded sum may lie from the exact one: eps (terms + 8) sum of |products|, Winograd included."""
+    return float(eps * (len(terms) + 8) * np.abs(terms.product).sum())
+
+
+class Linear(Explainer):
+    """A layer whose gradient is a plain sum of products of numbers that it was given."""
+
+    def rounding(self, wrt: Wrt, index: Index, terms: Terms) -> float:
+        """That of the sum."""
+        return sum_rounding(terms, float(np.finfo(self.diffs(wrt).dtype).eps))
 
 
 class Local:
@@ -141,14 +164,32 @@ class Local:
         rows = [(a - b) / (2 * h) for a, b in zip(self.tops(h), self.tops(-h), strict=True)]
         return [np.where(np.abs(r) < 1e-9 * max(1.0, np.abs(r).max(initial=0)), 0.0, r) for r in rows]
 
+    def sensitivity(self, eps: float, draws: int = 3) -> float:
+        """How far the element moves when the inputs are rounded at random, by a relative `eps`."""
+        rng, start = np.random.default_rng(0), [x.copy() for x in self.copy.inputs]
+        found = []
+        for draw in range(draws + 1):
+            for i, (x, value) in enumerate(zip(self.copy.inputs, start, strict=True)):
+                if i not in self.copy.layer.unforced_bottoms:
+                    x[...] = value * (1 + (eps * rng.uniform(-1, 1, x.shape) if draw else 0))
+            self.copy.forward()
+            found.append(self.gradient(self.top_diff))
+        for x, value in zip(self.copy.inputs, start, strict=True):
+            x[...] = value
+        return max(abs(f - found[0]) for f in found)
+
+    def gradient(self, top_diff: Sequence[np.ndarray]) -> float:
+        """The element's gradient by the layer's own backward after a forward."""
+        wanted = [not self.wrt.is_param and i == self.wrt.number for i in range(len(self.copy.bottom))]
+        bottoms, params = self.copy.backward(top_diff, wanted)
+        return float((params if self.wrt.is_param else bottoms)[self.wrt.number][self.index])
+
     def unit_diff(self, top: int, position: int) -> float:
         """d top[position] / d element, by the layer's own backward."""
         self.copy.forward()
         units = [np.zeros(d.shape) for d in self.top_diff]
         units[top].reshape(-1)[position] = 1
-        wanted = [not self.wrt.is_param and i == self.wrt.number for i in range(len(self.copy.bottom))]
-        bottoms, params = self.copy.backward(units, wanted)
-        return float((params if self.wrt.is_param else bottoms)[self.wrt.number][self.index])
+        return self.gradient(units)
 
     def full_positions(self, top: np.ndarray, position: np.ndarray) -> np.ndarray:
         """Positions in tops of all images for positions in those of one."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from breve.explain import indexing
 from breve.explain.indexing import Axis, Solutions
-from breve.explain.layers.base import Explainer
+from breve.explain.layers.base import Linear
 from breve.explain.layers.convolution_matrices import by_columns, by_correlation
 from breve.explain.model import Derivation, Index, Lost, Terms
 from breve.explain.replica import Record
@@ -23,10 +23,10 @@ from breve.explain.wrt import Wrt
 AXIS_NAMES = ("hwd", "yxz", "rsq")  # pixels, outputs, taps
 
 
-class ConvolutionExplainer(Explainer):
+class ConvolutionExplainer(Linear):
     """dX gathers dY through the weights, dW gathers dY through X, db gathers dY."""
 
-    batchwise: ClassVar[bool] = True
+    batchwise = True
     bottom_is_image: ClassVar[bool] = True
 
     def __init__(self, record: Record) -> None:

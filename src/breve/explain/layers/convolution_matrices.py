@@ -130,7 +130,7 @@ def _scattered(e: ConvolutionExplainer, wrt: Wrt, index: Index) -> Derivation:
 def _entries_that_reach(e: ConvolutionExplainer, pixel: Index) -> list[tuple[int, int]]:
     """The entries of the column matrix that im2col copies from a pixel, found by sending the pixel through it."""
     probe = np.zeros((1, *e.bottom_space))
-    probe[0][pixel] = 1
+    probe.reshape(-1)[np.ravel_multi_index(pixel, e.bottom_space) if pixel else 0] = 1
     return [(int(r), int(p)) for r, p in np.argwhere(im2col(probe, **_window_sizes(e)))]
 
 
@@ -213,7 +213,7 @@ def _pair(left_title: str, left: np.ndarray, right_title: str, right: np.ndarray
 
 
 def _plane(title: str, values: np.ndarray) -> Matrix:
-    flat = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values[None]
+    flat = values.reshape(-1, values.shape[-1]) if values.ndim > 1 else values.reshape(1, -1)
     flat = flat[:MOST_CELLS, :MOST_CELLS]
     return Matrix(title, flat, [str(r) for r in range(flat.shape[0])], [str(c) for c in range(flat.shape[1])])
 
