@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from breve.blob import Blob
 from breve.errors import BreveError
@@ -26,6 +27,8 @@ class Step:
 
     def __post_init__(self) -> None:
         self._shapes: list[tuple[int, ...]] | None = None
+        self.drawn_from: dict[str, Any] | None = None
+        """The generator's state before the last forward pass of a layer that draws: who repeats the pass needs it."""
 
     def setup(self) -> None:
         """Let the layer check its parameters and make its own, then shape its tops."""
@@ -50,6 +53,8 @@ class Step:
         """Run the layer, reshaping first if a bottom has another shape than before; its contribution to the loss."""
         if self.layer.reshapes_always or self._shapes != [blob.shape for blob in self.bottom]:
             self.reshape()
+        if self.layer.draws:
+            self.drawn_from = self.layer.rng.bit_generator.state
         try:
             self.layer.forward(self.bottom, self.top)
         except BreveError as error:

@@ -56,6 +56,8 @@ class Layer:
     """Bottoms that force_backward does not reach (labels)."""
     reshapes_always: ClassVar[bool] = False
     """`reshape` runs before every forward, not only when a bottom's shape has changed (layers of the user's own)."""
+    draws: bool = False
+    """`forward` draws from `rng`."""
     shares_data: ClassVar[bool] = False
     """Its tops share their bottom's memory (Split, Flatten without a change of memory order)."""
 

@@ -27,6 +27,7 @@ class Dropout(ElementwiseLayer):
         self.ratio = self.param.dropout_param.dropout_ratio
         if not 0 <= self.ratio < 1:
             raise LayerError("dropout_param.dropout_ratio is out of range", expected="0 <= ratio < 1", found=self.ratio)
+        self.draws = self.phase == "TRAIN"
         self.scale = self.dtype.type(1 / (1 - self.ratio))
         self.mask = np.empty(0, np.uint8)
         """1 where a value was kept, in the order of memory."""

@@ -77,6 +77,7 @@ class Pooling(Layer):
             self._check_window(param)
         if len(top) > 1 and param.pool != param.MAX:
             raise LayerError("a second top, the mask, is for MAX pooling only", hint="remove it")
+        self.draws = param.pool == param.STOCHASTIC and self.phase == "TRAIN"
         self.method: PoolMethod = METHODS[param.PoolMethod.Name(param.pool)](self.phase, self.rng)
 
     def _check_global(self, param: Any) -> None:
