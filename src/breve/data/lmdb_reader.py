@@ -91,21 +91,34 @@ class LmdbReader:
 
     def items(self, after: bytes | None = None) -> Iterator[tuple[bytes, bytes]]:
         """Keys and values, from the first, or from the first key beyond `after`. Raises DataError."""
-        return self._walk(self._meta.root, self._meta.depth, after)
-
-    def _walk(self, number: int, depth: int, after: bytes | None) -> Iterator[tuple[bytes, bytes]]:
-        page = self._pages(number, 1)
-        if depth == 1:
+        for number in self._leaves(self._meta.root, self._meta.depth, after):
+            page = self._pages(number, 1)
             nodes = self._nodes(page, number, LEAF)
             start = 0 if after is None else bisect_right(nodes, after, key=lambda node: _key(page, node))
+            after = None
             for node in nodes[start:]:
-                yield self._record(page, node)
+                low, high, flags, key_bytes = _NODE.unpack_from(page, node)
+                key = node + _NODE.size
+                value = key + key_bytes
+                end = value + (low | high << 16)
+                if flags:
+                    yield page[key:value], self._big_value(page[value : value + 8], end - value, flags)
+                elif end <= len(page):
+                    yield page[key:value], page[value:end]
+                else:
+                    raise self._damaged(f"a record reaches beyond its page {number}")
+
+    def _leaves(self, number: int, depth: int, after: bytes | None) -> Iterator[int]:
+        """The numbers of the leaf pages, from the one where `after` would be."""
+        if depth == 1:
+            yield number
             return
+        page = self._pages(number, 1)
         nodes = self._nodes(page, number, BRANCH)
         start = 0 if after is None else bisect_right(nodes, after, 1, key=lambda node: _key(page, node)) - 1
         for node in nodes[start:]:
             low, high, highest, _ = _NODE.unpack_from(page, node)
-            yield from self._walk(low | high << 16 | highest << 32, depth - 1, after)
+            yield from self._leaves(low | high << 16 | highest << 32, depth - 1, after)
             after = None
 
     def _nodes(self, page: bytes, number: int, kind: int) -> tuple[int, ...]:
@@ -117,24 +130,13 @@ class LmdbReader:
             raise self._damaged(f"page {number} has a node outside itself")
         return nodes
 
-    def _record(self, page: bytes, node: int) -> tuple[bytes, bytes]:
-        low, high, flags, key_bytes = _NODE.unpack_from(page, node)
-        start, size = node + _NODE.size + key_bytes, low | high << 16
-        if flags & ~BIG_VALUE:
+    def _big_value(self, pointer: bytes, size: int, flags: int) -> bytes:
+        if flags != BIG_VALUE:
             raise DataError(f"{self.path} holds databases of its own, not Caffe's records")
-        if start + (8 if flags else size) > len(page):
-            raise self._damaged("a record reaches beyond its page")
-        value = (
-            self._big_value(int.from_bytes(page[start : start + 8], "little"), size)
-            if flags
-            else page[start : start + size]
-        )
-        return page[node + _NODE.size : start], value
-
-    def _big_value(self, number: int, size: int) -> bytes:
+        number = int.from_bytes(pointer, "little")
         count = (HEADER_BYTES + size - 1) // self._meta.page_bytes + 1
         pages = self._pages(number, count)
-        if _OVERFLOW.unpack_from(pages) != (number, OVERFLOW, count):
+        if len(pointer) < 8 or _OVERFLOW.unpack_from(pages) != (number, OVERFLOW, count):
             raise self._damaged(f"page {number} is no overflow page of {count}")
         return pages[HEADER_BYTES : HEADER_BYTES + size]
 
