@@ -17,13 +17,16 @@ import numpy as np
 
 from breve.errors import LayerError, UnsupportedError, did_you_mean
 from breve.kernels.convolution.algorithm import PASSES, Algorithm
+from breve.kernels.convolution.depthwise import Depthwise
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.im2col import Im2col, col2im, im2col
 from breve.kernels.convolution.winograd import Winograd, WinogradF2
 
 __all__ = ["ALGORITHMS", "PASSES", "ConvGeometry", "ConvPlan", "col2im", "im2col", "plan"]
 
-ALGORITHMS: dict[str, type[Algorithm]] = {algorithm.name: algorithm for algorithm in (Im2col, Winograd, WinogradF2)}
+ALGORITHMS: dict[str, type[Algorithm]] = {
+    algorithm.name: algorithm for algorithm in (Im2col, Winograd, WinogradF2, Depthwise)
+}
 
 
 def plan(geometry: ConvGeometry, dtype: Any, algorithm: str | None = None) -> ConvPlan:

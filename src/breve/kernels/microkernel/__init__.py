@@ -19,6 +19,7 @@ from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, RELU, emit_brgemm
 from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
+from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.transform import Matrix, emit_transform
 
@@ -31,6 +32,7 @@ __all__ = [
     "brgemm_address",
     "cache_folder",
     "call",
+    "depthwise_address",
     "function_address",
     "host_instruction_set",
     "tile_columns",
@@ -51,6 +53,12 @@ def transform_address(
     return function_address(
         emit_transform, "transform", np.dtype(dtype).char, matrix, masked, epilogue, isa=isa or host_instruction_set()
     )
+
+
+def depthwise_address(dtype: Any, run: Run, accumulate: bool, isa: InstructionSet | None = None) -> int:
+    """Address of a depthwise correlation along a run of pixels, or of its gradient. See `depthwise.py`."""
+    emit = emit_accumulate if accumulate else emit_correlate
+    return function_address(emit, "run", np.dtype(dtype).char, run, isa=isa or host_instruction_set())
 
 
 def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:
