@@ -2,8 +2,8 @@
 
 Four-dimensional feature maps (N, C, H, W) lie in memory as (N, H, W, C): the vector side of every kernel is the
 channel. `data` and `diff` are writable views of that memory in Caffe's order, so whoever works on them (a layer in
-NumPy, a script) need not know. Fast kernels take `data_nhwc` and `diff_nhwc`, the same memory in its own order. Parameters and blobs of
-any other rank lie in C order.
+NumPy, a script) need not know. Fast kernels take `data_nhwc` and `diff_nhwc`, the same memory in its own order.
+Parameters and blobs of any other rank lie in C order.
 """
 
 from __future__ import annotations
