@@ -9,7 +9,7 @@ import pytest
 
 from breve.errors import BreveError, FileFormatError, SolverError
 from breve.proto import NetParameter, SolverState
-from breve.solvers import Solver
+from breve.solvers import Action, Solver
 
 SHARED = Path(__file__).parents[3] / "shared" / "models" / "old_snapshots"
 
@@ -23,12 +23,17 @@ RULES = {
 }
 
 
-def run(solver, iterations):
-    """The losses of some iterations, as shown (averaged), and the weights at the end."""
+def run(solver, iterations, snapshot_at=None):
+    """The losses of some iterations, as shown (averaged), and weights and history at the end."""
     losses = []
     solver.report.iterated = lambda _, loss: losses.append(loss)
+    solver.requested_action = lambda: Action.SNAPSHOT if solver.iter == snapshot_at else Action.NONE
     solver.step(iterations)
-    return losses, [blob.data.copy() for blob in solver.net.learnable_params], [h.copy() for h in solver.history]
+    return losses, everything(solver)
+
+
+def everything(solver):
+    return [solver.iter, *(b.data.copy() for b in solver.net.learnable_params), *(h.copy() for h in solver.history)]
 
 
 @pytest.mark.parametrize("snapshot_format", ["BINARYPROTO", "HDF5"])
@@ -36,18 +41,14 @@ def run(solver, iterations):
 def test_a_resumed_run_is_the_interrupted_one_bit_for_bit(solver_file, rule, snapshot_format):
     steps = "stepvalue: 2 stepvalue: 6" if rule == "SGD" else ""
     path = solver_file(steps, type=f'"{rule}"', average_loss=4, snapshot_format=snapshot_format, **RULES[rule])
-    whole = Solver(path)
-    run(whole, 5)
-    state = whole.snapshot()
-    expected = run(whole, 5)
-
+    whole_losses, whole = run(Solver(path), 10, snapshot_at=5)
     resumed = Solver(path)
     resumed.step(2)  # so that nothing is right by chance
-    resumed.restore(state)
+    resumed.restore("small_iter_5.solverstate" + (".h5" if snapshot_format == "HDF5" else ""))
     assert resumed.iter == 5
-    got = run(resumed, 5)
-    assert got[0] == expected[0]
-    for mine, theirs in zip([*got[1], *got[2]], [*expected[1], *expected[2]], strict=True):
+    losses, end = run(resumed, 5)
+    assert losses == whole_losses[5:]
+    for mine, theirs in zip(end, whole, strict=True):
         np.testing.assert_array_equal(mine, theirs)
 
 
@@ -64,13 +65,10 @@ def test_a_resumed_run_tests_on_the_same_batches(solver_file):
 
 def test_a_snapshot_without_its_seed_goes_on_the_same(solver_file):
     path = solver_file(random_seed=None)
-    whole = Solver(path)
-    whole.step(2)
-    state = whole.snapshot()
-    expected = run(whole, 3)
+    whole_losses, _ = run(Solver(path), 5, snapshot_at=2)
     resumed = Solver(path)
-    resumed.restore(state)
-    assert run(resumed, 3)[0] == expected[0]
+    resumed.restore("small_iter_2.solverstate")
+    assert run(resumed, 3)[0] == whole_losses[2:]
 
 
 def test_binary_state_holds_what_caffe_reads(solver_file):
@@ -107,10 +105,6 @@ def test_the_model_is_found_beside_its_state(solver_file, folder):
     resumed = Solver(solver_file(random_seed=8))
     resumed.restore("moved/small_iter_2.solverstate")
     np.testing.assert_array_equal(resumed.net.params["ip"][0].data, solver.net.params["ip"][0].data)
-
-
-def everything(solver):
-    return [solver.iter, *(b.data.copy() for b in solver.net.learnable_params), *(h.copy() for h in solver.history)]
 
 
 def cut(path):
@@ -153,10 +147,18 @@ def write_text(path):
         (cut, FileFormatError, "small_iter_3.solverstate: truncated or damaged"),
         (write_text, FileFormatError, "small_iter_3.solverstate: not a binary file"),
         (break_extra, FileFormatError, "breve's part of the solver state is damaged"),
-        (lose_a_history, SolverError, "another net or another type of solver; expected 4 history blobs for type SGD, found 3"),
+        (
+            lose_a_history,
+            SolverError,
+            "another net or another type of solver; expected 4 history blobs for type SGD, found 3",
+        ),
         (reshape_a_history, SolverError, r"history blob 2 .* another shape; expected \(3, 16\), found \(16, 3\)"),
         (cut_the_model, FileFormatError, "small_iter_3.caffemodel: truncated or damaged"),
-        (lose_the_model, SolverError, "the model file of this solver state is missing; expected small_iter_3.caffemodel"),
+        (
+            lose_the_model,
+            SolverError,
+            "the model file of this solver state is missing; expected small_iter_3.caffemodel",
+        ),
     ],
     ids=lambda v: getattr(v, "__name__", ""),
 )
@@ -185,7 +187,7 @@ def test_a_failed_snapshot_leaves_nothing_behind(solver_file, folder):
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no ../shared/models beside the repository")
 def test_a_state_of_old_caffe_is_resumed(tmp_path):
     text = (SHARED / "lenet_v1_train_test.prototxt").read_text()
-    start = text.index("layers {\n  name: \"conv1\"")
+    start = text.index('layers {\n  name: "conv1"')
     inputs = 'layers { name: "d" type: DUMMY_DATA top: "data" top: "label" dummy_data_param { num: 2 channels: 1 height: 28 width: 28 num: 2 channels: 1 height: 1 width: 1 } }'
     (tmp_path / "net.prototxt").write_text('name: "LeNet"\n' + inputs + text[start:])
     solver_text = (SHARED / "lenet_v1_solver.prototxt").read_text()

@@ -99,9 +99,7 @@ def test_iter_size_averages_the_gradients_of_several_batches(solver_file):
     before = weights_of(solver.net)
     solver.add_callback(lambda: None, lambda: gradients.extend(b.diff.copy() for b in solver.net.learnable_params))
     solver.step(1)
-    for old, new, gradient, lr in zip(
-        before, weights_of(solver.net), gradients, solver.net.params_lr, strict=True
-    ):
+    for old, new, gradient, lr in zip(before, weights_of(solver.net), gradients, solver.net.params_lr, strict=True):
         np.testing.assert_allclose(new, old - 0.05 * lr * gradient / 3, rtol=1e-5, atol=1e-7)
 
 
@@ -113,9 +111,7 @@ def test_gradients_are_clipped_by_their_norm_together(solver_file):
     solver.step(1)
     norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients))
     assert norm > 0.01
-    for old, new, gradient, lr in zip(
-        before, weights_of(solver.net), gradients, solver.net.params_lr, strict=True
-    ):
+    for old, new, gradient, lr in zip(before, weights_of(solver.net), gradients, solver.net.params_lr, strict=True):
         np.testing.assert_allclose(new, old - 0.05 * lr * gradient * 0.01 / norm, rtol=1e-5, atol=1e-8)
 
 
@@ -245,12 +241,20 @@ REFUSED = [
     ({"net": '"nett.prototxt"'}, "", r"solver.prototxt:\d+: there is no file nett.prototxt"),
     ({"type": '"Adamm"'}, "", r"solver.prototxt:\d+: unknown solver type 'Adamm'; did you mean 'Adam'"),
     ({"type": '"AdaGrad"'}, "", r"solver.prototxt:\d+: AdaGrad takes no momentum; found 0.9"),
-    ({"type": '"RMSProp"', "momentum": None, "rms_decay": 1.5}, "", "rms_decay is out of range; expected 0 <= value < 1"),
+    (
+        {"type": '"RMSProp"', "momentum": None, "rms_decay": 1.5},
+        "",
+        "rms_decay is out of range; expected 0 <= value < 1",
+    ),
     ({"type": '"Adam"', "momentum": 1}, "", "momentum is out of range"),
     ({"regularization_type": '"L3"'}, "", "unknown regularization_type; expected L1 or L2, found 'L3'"),
     ({"test_iter": 5}, "", "a test net needs test_interval; expected at least 1, found 0; write test_interval"),
     ({"test_interval": 5, "test_iter": 0}, "", r"solver.prototxt:\d+: test_iter is out of range; expected at least 1"),
-    ({"test_interval": 5}, 'test_net: "net.prototxt"', "test_iter must be given once for each test net; expected 1, found 0"),
+    (
+        {"test_interval": 5},
+        'test_net: "net.prototxt"',
+        "test_iter must be given once for each test net; expected 1, found 0",
+    ),
     ({"test_interval": 5, "test_iter": 1}, "test_state {} test_state {}", "test_state is given once for each test net"),
     ({"iter_size": 0}, "", "iter_size is out of range; expected at least 1, found 0"),
     ({"average_loss": 0}, "", "average_loss is out of range"),
@@ -268,7 +272,10 @@ def test_a_solver_that_makes_no_sense_is_refused(solver_file, fields, extra, mes
     ("fields", "message"),
     [
         ({"max_iter": None}, "max_iter is missing"),
-        ({"snapshot_prefix": '"gone/small"'}, "snapshots cannot be written; expected a folder gone to write to, found no such"),
+        (
+            {"snapshot_prefix": '"gone/small"'},
+            "snapshots cannot be written; expected a folder gone to write to, found no such",
+        ),
     ],
 )
 def test_what_training_needs_is_checked_before_it_begins(solver_file, fields, message):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from breve.cli.command import Command
+
+if TYPE_CHECKING:
+    from breve.solvers import Solver
 
 EFFECT = click.Choice(["snapshot", "stop", "none"])
 
@@ -36,17 +41,23 @@ def train(
     """
     if weights and snapshot:
         raise click.UsageError("give --snapshot to go on with a run, or --weights to start from them, not both")
+    with training(solver_file, weights, sigint_effect, sighup_effect) as solver:
+        if iterations is not None:
+            solver.param.max_iter = iterations
+        solver.solve(snapshot)
+
+
+@contextmanager
+def training(
+    solver_file: str, weights: str | None = None, sigint: str = "stop", sighup: str = "snapshot"
+) -> Iterator[Solver]:
+    """A solver that tells of its progress on stdout and obeys signals while the block runs."""
     from breve.cli.signals import EFFECTS, watched
     from breve.cli.view import reporter
     from breve.solvers import Solver
 
-    with ExitStack() as stack:
-        report = stack.enter_context(reporter(sys.stdout.isatty()))
-        solver = Solver(solver_file, weights=weights)
-        stack.callback(solver.close)
-        if iterations is not None:
-            solver.param.max_iter = iterations
+    with reporter(sys.stdout.isatty()) as report, closing(Solver(solver_file, weights=weights)) as solver:
         solver.report = report
-        requests = stack.enter_context(watched(EFFECTS[sigint_effect], EFFECTS[sighup_effect]))
-        solver.requested_action = requests.take
-        solver.solve(snapshot)
+        with watched(EFFECTS[sigint], EFFECTS[sighup]) as requests:
+            solver.requested_action = requests.take
+            yield solver

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from breve.cli.log import log_to_stdout
-from breve.solvers.report import Report, Scores, output_lines
+from breve.solvers.report import Report, Scores
 
 if TYPE_CHECKING:
     from breve.solvers import Solver
@@ -78,17 +78,15 @@ class TerminalReport(Report):
 
     def displayed(self, solver: Solver, loss: float) -> None:
         """The averaged loss, and whatever else the net gives."""
-        net = solver.net
-        scores = {name: net.blobs[name].data for name in net.outputs if net.blobs[name].count == 1}
-        others = [line for line in output_lines(net, scores) if not line.startswith("loss = ")]
-        self._say(", ".join([f"Iteration {solver.iter}, loss = {loss:g}", f"lr = {solver.lr:g}", *others]))
+        scores = {name: solver.net.blobs[name].data for name in solver.net.outputs if name != "loss"}
+        self._say(f"Iteration {solver.iter}: loss = {loss:.4g}, lr = {solver.lr:.4g}{_listed(scores)}")
 
     def rated(self, solver: Solver, rate: float) -> None:
         """The rate stands beside the loss already."""
 
     def stepped(self, solver: Solver, step: int) -> None:
         """A stepvalue of lr_policy multistep is reached."""
-        self._say(f"Iteration {solver.iter}, step {step} of the learning rate")
+        self._say(f"Iteration {solver.iter}: step {step} of the learning rate")
 
     def clipped(self, norm: float, limit: float) -> None:
         """Too frequent to show."""
@@ -100,9 +98,8 @@ class TerminalReport(Report):
     def tested(self, solver: Solver, number: int, scores: Scores, loss: float | None) -> None:
         """The means of a test net's outputs."""
         which = f"test net #{number}" if len(solver.test_nets) > 1 else "test"
-        lines = [f"loss of the net = {loss:g}"] if loss is not None else []
-        lines += output_lines(solver.test_nets[number], scores)
-        self._say(f"Iteration {solver.iter}, {which}: " + ", ".join(lines))
+        total = f", loss of the net = {loss:.4g}" if loss is not None else ""
+        self._say(f"Iteration {solver.iter}, {which}: {(_listed(scores) + total).removeprefix(', ')}")
 
     def test_interrupted(self) -> None:
         """A stop was asked for during a test."""
@@ -123,13 +120,21 @@ class TerminalReport(Report):
     def finished(self, solver: Solver, loss: float | None) -> None:
         """The loss after the last update."""
         if loss is not None:
-            self._say(f"Iteration {solver.iter}, loss = {loss:g}")
+            self._say(f"Iteration {solver.iter}: loss = {loss:.4g}")
 
     def done(self, stopped_early: bool) -> None:
         """Nothing more will come."""
         self._progress.update(self._task, description="stopped " if stopped_early else "done    ")
         if stopped_early:
             self._say("Stopped early; go on from here with --snapshot and the solver state above.")
+
+
+def _listed(scores: Scores) -> str:
+    """`, name = value` for outputs of one number; of others their shape."""
+    return "".join(
+        f", {name} = {values.item():.4g}" if values.size == 1 else f", {name}: {' x '.join(map(str, values.shape))}"
+        for name, values in scores.items()
+    )
 
 
 @contextmanager

@@ -74,7 +74,7 @@ class Description:
     def _check_least(self, field: str, value: float, least: int) -> None:
         if not value >= least:
             raise SolverError(
-                f"{field} is out of range", where=self.where(field), expected=f"at least {least}", found=value
+                f"{field} is out of range", where=self.where(field), expected=f"at least {least}", found=f"{value:g}"
             )
 
     def _check_nets(self) -> None:

@@ -88,7 +88,7 @@ def check_policy(param: Any, where: Callable[[str], str]) -> None:
             raise SolverError(f"lr_policy '{param.lr_policy}' needs {field}", where=where("lr_policy"))
     for field, least in (("gamma", 0), ("stepsize", 1), ("max_iter", 1)):
         if field in needs and getattr(param, field) < least:
-            found = getattr(param, field)
+            found = f"{getattr(param, field):g}"
             raise SolverError(f"{field} is out of range", where=where(field), expected=f"at least {least}", found=found)
     if list(param.stepvalue) != sorted(param.stepvalue):
         raise SolverError("the stepvalues must rise", where=where("stepvalue"), found=list(param.stepvalue))

@@ -73,10 +73,10 @@ def check_rule(param: Any, where: Callable[[str], str]) -> None:
     rule = RULES[param.type]
     if param.momentum and not rule.takes_momentum:
         message = f"{param.type} takes no momentum"
-        raise SolverError(message, where=where("momentum"), found=param.momentum, hint="remove momentum")
+        raise SolverError(message, where=where("momentum"), found=f"{param.momentum:g}", hint="remove momentum")
     for field in rule.fractions:
         if not 0 <= getattr(param, field) < 1:
-            found = getattr(param, field)
+            found = f"{getattr(param, field):g}"
             raise SolverError(f"{field} is out of range", where=where(field), expected="0 <= value < 1", found=found)
     if param.regularization_type not in ("L1", "L2"):
         found = repr(param.regularization_type)

