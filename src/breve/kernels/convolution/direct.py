@@ -1,0 +1,60 @@
+"""The default algorithm: sums of products as they stand in the definition, on NHWC, without a column buffer."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+
+from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
+from breve.kernels.convolution.correlate import Correlation, plan_correlation
+from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.scratch import PackedWeights, scratch
+from breve.kernels.convolution.taps import backward_axis, forward_axis
+
+
+class Direct(Algorithm):
+    """Batch-reduce GEMM over filter taps; stride, dilation and pad are offsets."""
+
+    name: ClassVar[str] = "direct"
+
+    @classmethod
+    def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:
+        """It takes two-dimensional convolutions."""
+        if not is_fast_dtype(dtype):
+            return "dtype is neither float32 nor float64"
+        return "" if len(geometry.kernel) == 2 else "it is not two-dimensional"
+
+    def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
+        super().__init__(geometry, dtype)
+        self._packed = PackedWeights(self._forward.packed_size, self._pack)
+
+    @cached_property
+    def _forward(self) -> Correlation:
+        g = self.geometry
+        axes = forward_axis(g, 0), forward_axis(g, 1)
+        return plan_correlation(g.batch, axes, g.out_shape, g.channels, g.num_output, g.group, g.kernel[1], self.dtype)
+
+    @cached_property
+    def _backward(self) -> Correlation:
+        g = self.geometry
+        axes = backward_axis(g, 0), backward_axis(g, 1)
+        return plan_correlation(g.batch, axes, g.in_shape, g.num_output, g.channels, g.group, g.kernel[1], self.dtype)
+
+    def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
+        _, c, h, w = weight.shape
+        self._forward.pack(weight, packed, k_stride=h * w, j_stride=c * h * w)
+
+    def forward(
+        self, bottom_data: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, top_data: np.ndarray, relu: bool
+    ) -> None:
+        """A row of top pixels at a time."""
+        self._forward.run(bottom_data, self._packed.of(weight), top_data, bias, relu)
+
+    def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
+        """The correlation of the top's gradient with the rotated kernel, one for each phase of the stride."""
+        _, c, h, w = weight.shape
+        packed = scratch("weights", self._backward.packed_size, self.dtype)
+        self._backward.pack(weight, packed, k_stride=c * h * w, j_stride=h * w)
+        self._backward.run(top_diff, packed, bottom_diff)
