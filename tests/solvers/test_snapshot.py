@@ -1,12 +1,14 @@
 """Snapshots: resuming gives the very run that was interrupted; damaged or foreign states change nothing."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
+from breve.data.mnist import Digits, write_database
 from breve.errors import BreveError, FileFormatError, SolverError
 from breve.proto import NetParameter, SolverState
 from breve.solvers import Action, Solver
@@ -61,6 +63,37 @@ def test_a_resumed_run_tests_on_the_same_batches(solver_file):
     resumed = Solver(path)
     resumed.restore(state)
     assert resumed.test() == whole.test()
+
+
+DATA_NET = """
+layer {
+  name: "data" type: "Data" top: "x" top: "label"
+  transform_param { scale: 0.01 crop_size: 5 mirror: true }
+  data_param { source: "digits" backend: LMDB batch_size: 4 }
+}
+layer {
+  name: "ip" type: "InnerProduct" bottom: "x" top: "y"
+  inner_product_param { num_output: 3 weight_filler { type: "xavier" } }
+}
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "y" bottom: "label" top: "loss" }
+"""
+
+
+def test_a_resumed_run_reads_on_where_the_interrupted_one_stopped(solver_file, folder):
+    rng = np.random.default_rng(1)
+    write_database(
+        Digits(rng.integers(0, 256, (10, 8, 8), np.uint8), rng.integers(0, 3, 10).astype(np.uint8)), "digits"
+    )
+    (folder / "net.prototxt").write_text(DATA_NET)
+    path = solver_file(test_iter=3, test_interval=4)
+    with closing(Solver(path)) as solver:
+        whole_losses, whole = run(solver, 12, snapshot_at=5)
+    with closing(Solver(path)) as resumed:
+        resumed.restore("small_iter_5.solverstate")
+        losses, end = run(resumed, 7)
+    assert losses == whole_losses[5:]
+    for mine, theirs in zip(end, whole, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
 
 
 def test_a_snapshot_without_its_seed_goes_on_the_same(solver_file):
@@ -188,7 +221,8 @@ def test_a_failed_snapshot_leaves_nothing_behind(solver_file, folder):
 def test_a_state_of_old_caffe_is_resumed(tmp_path):
     text = (SHARED / "lenet_v1_train_test.prototxt").read_text()
     start = text.index('layers {\n  name: "conv1"')
-    inputs = 'layers { name: "d" type: DUMMY_DATA top: "data" top: "label" dummy_data_param { num: 2 channels: 1 height: 28 width: 28 num: 2 channels: 1 height: 1 width: 1 } }'
+    inputs = """layers { name: "d" type: DUMMY_DATA top: "data" top: "label" dummy_data_param {
+        num: 2 channels: 1 height: 28 width: 28 num: 2 channels: 1 height: 1 width: 1 } }"""
     (tmp_path / "net.prototxt").write_text('name: "LeNet"\n' + inputs + text[start:])
     solver_text = (SHARED / "lenet_v1_solver.prototxt").read_text()
     solver_text = solver_text.replace("examples/mnist/lenet_train_test", "net").replace("GPU", "CPU")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 PADDED_SIZE = 32  # so that crops of 28 can shift a digit by up to two pixels each way
 SAMPLE_ITERATIONS, FULL_ITERATIONS = 1500, 4000
 TEST_BATCH = 100
+NET, SOLVER = "lenet_train_test.prototxt", "lenet_solver.prototxt"
 
 
 @click.command(cls=Command)
@@ -73,19 +74,14 @@ def _fetch(folder: str) -> None:
 
 def _write_prototxts(folder: Path, test: Digits, iterations: int, seed: int | None) -> Path:
     """Copies of the example's net and solver that read and write in `folder`; the solver's path."""
-    changes = {
-        r"examples/mnist/": f"{folder.as_posix()}/",
-        r"max_iter: \d+": f"max_iter: {iterations}",
-        r"test_iter: \d+": f"test_iter: {len(test.labels) // TEST_BATCH}",
-    }
-    for name in ("lenet_train_test.prototxt", "lenet_solver.prototxt"):
-        text = example(name)
-        for pattern, new in changes.items():
-            text = re.sub(pattern, lambda match, new=new: new, text)
-        if seed is not None and name == "lenet_solver.prototxt":
-            text += f"random_seed: {seed}\n"
+    net, solver = (example(name).replace("examples/mnist/", f"{folder.as_posix()}/") for name in (NET, SOLVER))
+    solver = re.sub(r"max_iter: \d+", f"max_iter: {iterations}", solver)
+    solver = re.sub(r"test_iter: \d+", f"test_iter: {len(test.labels) // TEST_BATCH}", solver)
+    if seed is not None:
+        solver += f"random_seed: {seed}\n"
+    for name, text in ((NET, net), (SOLVER, solver)):
         (folder / name).write_text(text, encoding="utf-8")
-    return folder / "lenet_solver.prototxt"
+    return folder / SOLVER
 
 
 def example(name: str) -> str:
