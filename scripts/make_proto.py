@@ -1,4 +1,4 @@
-"""Compile src/breve/proto/caffe.proto into caffe.binpb, which breve reads; needs grpcio-tools (`make proto`)."""
+"""Compile src/breve/proto/*.proto into caffe.binpb, which breve reads; needs grpcio-tools (`make proto`)."""
 
 import sys
 from pathlib import Path
@@ -9,9 +9,9 @@ FOLDER = Path(__file__).resolve().parent.parent / "src" / "breve" / "proto"
 
 
 def compile_schema(output: Path) -> None:
-    """Write the descriptors of caffe.proto, without comments and positions, to `output`."""
-    arguments = ["protoc", f"--proto_path={FOLDER}", f"--descriptor_set_out={output}", "caffe.proto"]
-    if protoc.main(arguments):
+    """Write the descriptors of caffe.proto and of what it imports, without comments and positions, to `output`."""
+    options = [f"--proto_path={FOLDER}", f"--descriptor_set_out={output}", "--include_imports"]
+    if protoc.main(["protoc", *options, "caffe.proto"]):
         sys.exit("caffe.proto does not compile")
 
 

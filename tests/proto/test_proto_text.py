@@ -107,6 +107,9 @@ ERRORS = [
     ),
     ("layer { [ext.field]: 1 }", "net:1:10: no field; expected the name of a field of layer"),
     (r'name: "\xff"', "net:1:13: Couldn't parse string"),
+    (r'name: "C:\\data\new\mnist"', r"net:1:20: unknown escape \m; write \\ for a backslash, or / in a path"),
+    (r"name: 'C:\Users'", r"net:1:10: unknown escape \U"),
+    (r"name: '\400'", r"net:1:8: unknown escape \400"),
 ]
 
 

@@ -6,12 +6,13 @@ stand there.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from google.protobuf.descriptor import FieldDescriptor
 
 from breve.errors import ParseError, did_you_mean
-from breve.proto.tokens import CLOSING, OPENING, Place, Token, places
+from breve.proto.tokens import CLOSING, OPENING, Place, Token, places, tokens
 from breve.proto.upgrade import current_type
 
 _EXPECTED = {
@@ -27,6 +28,10 @@ _EXPECTED = {
 }
 
 
+_ESCAPE = re.compile(r"\\(?:[0-7]{1,3}|x[\da-fA-F]{0,2}|u[\da-fA-F]{0,4}|U[\da-fA-F]{0,8}|.|$)")
+_KNOWN_ESCAPE = re.compile(r"\\(?:[0-3]?[0-7]{1,2}|x[\da-fA-F]+|u[\da-fA-F]{4}|U[\da-fA-F]{8}|[abfnrtv'\"\\])")
+
+
 def explain(error: Any, text: str, descriptor: Any, filename: str) -> ParseError:
     """The ParseError to raise for what protobuf's text parser said of `text` (a message of type `descriptor`)."""
     line, column = error.GetLine() or 1, error.GetColumn() or 1
@@ -39,6 +44,17 @@ def explain(error: Any, text: str, descriptor: Any, filename: str) -> ParseError
     token = facts.pop("at", token)
     facts.setdefault("message", _plain(error))
     return ParseError(**facts, where=f"{filename}:{token.line}:{token.column}")
+
+
+def refuse_escapes(text: str, filename: str) -> None:
+    """Raise ParseError for a backslash in a string that begins no escape, as in a path of Windows."""
+    for token in tokens(text) if "\\" in text else ():
+        for escape in _ESCAPE.finditer(token.text) if token.text[0] in "'\"" else ():
+            if not _KNOWN_ESCAPE.fullmatch(escape[0]):
+                where = f"{filename}:{token.line}:{token.column + escape.start()}"
+                raise ParseError(
+                    f"unknown escape {escape[0]}", where=where, hint=r"write \\ for a backslash, or / in a path"
+                )
 
 
 def _facts(said: str, place: Place, around: list[Any]) -> dict[str, Any]:

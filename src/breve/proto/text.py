@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from google.protobuf import text_format
 
 from breve.errors import FileFormatError, ParseError
-from breve.proto.explain import explain
+from breve.proto.explain import explain, refuse_escapes
 from breve.proto.files import is_text, read_bytes, refuse_foreign
 from breve.proto.schema import MESSAGES
 from breve.proto.tokens import field_lines, layer_lines
@@ -40,6 +40,7 @@ def parse(text: str, message_class: Any, filename: str = "<text>") -> Any:
     'ReLU'
     """
     message = message_class()
+    refuse_escapes(text, filename)
     try:
         text_format.Parse(text, message)
     except text_format.ParseError as error:
