@@ -6,21 +6,23 @@ from typing import Any
 
 import numpy as np
 
+from breve.blob import Blob
 
-def fill_empty_inputs(net: Any, seed: int = 0) -> list[str]:
-    """Give every all-zero top of a layer without bottoms random values; the names of those that got some.
+
+def fill_empty_inputs(net: Any, seed: int = 0) -> list[tuple[Blob, str]]:
+    """Give every all-zero top of a layer without bottoms random values; those that got some, with their names.
 
     Bottoms that gradients never reach are labels: they get whole numbers below the layer's number of channels.
     """
     rng = np.random.default_rng(seed)
-    filled = []
+    filled: list[tuple[Blob, str]] = []
     for step in net.steps:
         for blob in step.top if not step.bottom and not step.layer.blobs else ():
             if blob.count and not blob.data.any():
                 classes = label_classes(net, blob)
                 draw = rng.standard_normal(blob.shape) if classes is None else rng.integers(classes, size=blob.shape)
                 blob.data[...] = draw.astype(np.float32)
-                filled += [name for name, known in net.blobs.items() if known is blob]
+                filled += [(blob, name) for name, known in net.blobs.items() if known is blob]
     return filled
 
 

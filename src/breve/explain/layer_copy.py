@@ -13,7 +13,7 @@ from breve.explain.replica import Record, unfilled_copy
 
 
 class LayerCopy:
-    """The layer of a record, never in place. `inputs` and `params` are its values, to be changed by whoever asks.
+    """The layer of a record. `inputs` and `params` are its values, to be changed in place by whoever asks.
 
     Every `forward` starts from `inputs`, `params` and the record's random state, so it is a function of the first two.
     """
@@ -24,42 +24,62 @@ class LayerCopy:
         dtype: Any = np.float64,
         inputs: Sequence[np.ndarray] | None = None,
         exact: bool = False,
+        in_place: bool = False,
     ) -> None:
-        """`inputs` replace the record's; `exact` asks for the algorithm that all others are measured against."""
+        """`inputs` replace the record's; `exact` asks for the algorithm that all others are measured against;
+        `in_place` keeps tops that are bottoms what they are.
+        """
         self.record = record
         self.layer = unfilled_copy(record.layer, np.dtype(dtype))
-        if exact and self.layer.param.HasField("convolution_param"):
-            self.layer.param = type(record.layer.param)()
-            self.layer.param.CopyFrom(record.layer.param)
-            self.layer.param.convolution_param.engine = self.layer.param.convolution_param.CAFFE
+        if exact:
+            _ask_for_reference(self.layer)
         self.inputs = [np.array(x, dtype, order="C") for x in (record.bottom_data if inputs is None else inputs)]
-        self.params = [np.array(x, dtype, order="C") for x in record.param_data]
         self.bottom = [Blob(x.shape, dtype) for x in self.inputs]
-        self.top = [Blob((), dtype) for _ in record.top_data]
-        for blob, value in zip(self.bottom, self.inputs, strict=True):
-            blob.data[...] = value
+        self.top = [self.bottom[i] if in_place and i is not None else Blob((), dtype) for i in record.in_place_bottoms]
+        self._load()
         self.layer.setup(self.bottom, self.top)
+        self.params = [blob.data for blob in self.layer.blobs]
+        for blob, value in zip(self.layer.blobs, record.param_data, strict=True):
+            blob.data[...] = value
         self.layer.reshape(self.bottom, self.top)
         self.layer.param_propagate_down = [True] * len(self.layer.blobs)
+        self._statistics = [p.copy() for p in self.params] if self.layer.type in MOVE_STATISTICS else []
+
+    def _load(self) -> None:
+        for blob, value in zip(self.bottom, self.inputs, strict=True):
+            blob.data[...] = value
 
     def forward(self) -> list[np.ndarray]:
         """The tops for the present inputs and parameters; views, valid until the next call."""
         self.layer.set_state(copy.deepcopy(self.record.state))
-        for blobs, values in ((self.bottom, self.inputs), (self.layer.blobs, self.params)):
-            for blob, value in zip(blobs, values, strict=True):
-                blob.data[...] = value
+        self._load()
+        for param, value in zip(self.params, self._statistics, strict=False):
+            param[...] = value
         if self.layer.reshapes_always:
             self.layer.reshape(self.bottom, self.top)
         self.layer.forward(self.bottom, self.top)
         return [blob.data for blob in self.top]
 
     def backward(
-        self, top_diffs: Sequence[np.ndarray], propagate_down: Sequence[bool]
+        self, top_diffs: Sequence[np.ndarray], propagate_down: Sequence[bool], fill: float = 0.0
     ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-        """The gradients wrt inputs and parameters after a `forward`, copied."""
+        """The gradients wrt inputs and parameters after a `forward`, copied. All diffs hold `fill` before."""
+        for blob in (*self.bottom, *self.layer.blobs):
+            blob.diff[...] = fill
         for blob, diff in zip(self.top, top_diffs, strict=True):
             blob.diff[...] = diff
-        for blob in self.layer.blobs:
-            blob.diff[...] = 0
         self.layer.backward(self.top, list(propagate_down), self.bottom)
         return [b.diff.copy() for b in self.bottom], [b.diff.copy() for b in self.layer.blobs]
+
+
+MOVE_STATISTICS = {"BatchNorm", "Python"}
+"""Types whose forward pass writes to their own parameters."""
+
+
+def _ask_for_reference(layer: Any) -> None:
+    """`engine: CAFFE` in a convolution's parameters."""
+    if layer.param.HasField("convolution_param"):
+        param = type(layer.param)()
+        param.CopyFrom(layer.param)
+        param.convolution_param.engine = param.convolution_param.CAFFE
+        layer.param = param

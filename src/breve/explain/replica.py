@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from types import MethodType
 from typing import Any
 
@@ -31,6 +32,8 @@ class Record:
     param_data: list[np.ndarray]
     param_diff: list[np.ndarray]
     state: dict[str, Any]
+    in_place_bottoms: list[int | None]
+    """For each top the bottom that it is, None where it has a blob of its own."""
 
     @property
     def type(self) -> str:
@@ -55,6 +58,8 @@ class Replica:
         self.steps = [self._copy(step) for step in net.steps]
         self.objective = self._seed_outputs(net, seed)
         self._plan_backward()
+        self._batch = [(top, top.data.copy()) for step in self.steps if not step.bottom for top in step.top]
+        self._batch = [(top, value) for top, value in self._batch if id(top) in self._in_place]
         self._initial = [[blob.data.copy() for blob in step.layer.blobs] for step in self.steps]
 
     def _copied(self, blob: Blob) -> Blob:
@@ -125,6 +130,7 @@ class Replica:
         """One pass forward and backward; the records of the `wanted` layers (by number)."""
         records = {}
         self.reset()
+        self._restore_batch()
         for number, step in enumerate(self.steps):
             if number in wanted:
                 records[number] = self._before(number, step)
@@ -141,7 +147,22 @@ class Replica:
 
     def forward(self, start: int = 0) -> float:
         """The layers from `start` on, as from the same random state every time; the loss."""
+        self._restore_batch()
         return sum(self._forward(number) for number in range(start, len(self.steps)))
+
+    def _restore_batch(self) -> None:
+        """Inputs that a layer works on in place, as they were taken from the net."""
+        for blob, value in self._batch:
+            blob.data[...] = value
+
+    def objective_value(self) -> float:
+        """The objective after a forward pass: the loss, or the weighted sum of outputs."""
+        loss = self.forward()
+        rng, total = np.random.default_rng(self._seed), loss
+        for blob, diff in self._seeds:
+            weights = rng.standard_normal(blob.shape).astype(np.float32) if diff is None else diff
+            total += float(np.vdot(np.asarray(weights, np.float64), blob.data))
+        return total
 
     def _forward(self, number: int) -> float:
         self.steps[number].layer.set_state(copy.deepcopy(self.states[number]))
@@ -174,6 +195,7 @@ class Replica:
             param_data=[blob.data.copy() for blob in step.layer.blobs],
             param_diff=[],
             state=self.states[number],
+            in_place_bottoms=[next((i for i, b in enumerate(step.bottom) if b is t), None) for t in step.top],
         )
 
     def _recorded_backward(self, step: Step, record: Record) -> None:
@@ -191,7 +213,7 @@ class Replica:
         """Data or diffs as they are now: a copy where a layer works in place on the blob later or has before."""
         return [getattr(b, name).copy() if id(b) in self._in_place else getattr(b, name) for b in blobs]
 
-    @property
+    @cached_property
     def _in_place(self) -> set[int]:
         return {id(t) for step in self.steps for t in step.top if any(t is b for b in step.bottom)}
 

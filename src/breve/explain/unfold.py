@@ -37,7 +37,7 @@ def explain(net: Any, layer: str, wrt: str = "data", at: Sequence[int] = (), *, 
     >>> net.blobs["x"].data[...], net.blobs["y"].diff[...] = 1, 1
     >>> found = explain(net, "conv", wrt="data", at=(0, 0, 1, 1))
     >>> found.value, len(found.terms), found.numeric.verdict
-    (8.0, 4, 'agrees (to 0)')
+    (8.0, 4, 'agrees (to ...)')
     """
     return Pass(net, seed).explain(layer, wrt, at)
 

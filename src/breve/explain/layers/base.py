@@ -37,6 +37,10 @@ class Explainer:
     """False for layers that no gradient flows through."""
     batchwise: bool = False
     """Whether each image (first axis) is treated by itself, whatever its number."""
+    gradient_tops: ClassVar[int | None] = None
+    """How many tops, from the first, gradients come from; None for all. (A mask, or probabilities beside a loss.)"""
+    has_rule: ClassVar[bool] = False
+    """Whether `terms` follow from the layer's rule alone, so that zeros and ties can be held against them."""
     known_error: ClassVar[float] = 0.0
     """How far, relatively, the layer's gradient departs from the exact one by the rule that it follows."""
     known_reason: ClassVar[str] = ""
@@ -70,6 +74,10 @@ class Explainer:
     def remarks(self, wrt: Wrt, index: Index) -> list[str]:
         """What else is to be said of this element: who was the maximum, which gate is closed."""
         return []
+
+    def learns(self, param: int) -> bool:
+        """Whether a parameter has a gradient; statistics do not."""
+        return True
 
     def kinks(self, bottom: int, inputs: Sequence[np.ndarray], radius: float) -> Kinks | None:
         """Elements of an input within `radius` of a place where the derivative jumps; None where it never does."""
@@ -156,7 +164,8 @@ class Local:
             pairs = zip(self.top_diff, self.tops(shift), here, strict=True)
             return sum(float(np.vdot(d.astype(np.float64), there - at)) for d, there, at in pairs)
 
-        return derivative(change, max(abs(self.start), 1e-2))
+        noise = sum(float(np.linalg.norm(d * at)) for d, at in zip(self.top_diff, here, strict=True))
+        return derivative(change, max(abs(self.start), 1e-2), noise=4 * np.finfo(np.float64).eps * noise)
 
     def row(self, step: float = 1e-5) -> list[np.ndarray]:
         """d top / d element for every element of every top, rounding noise taken as zero."""

@@ -47,6 +47,7 @@ class SoftmaxWithLossExplainer(SoftmaxExplainer):
     """dx = (p - y) / normalizer: what the net said less what was true."""
 
     batchwise = False
+    gradient_tops = 1
 
     def formula(self, wrt: Wrt) -> str:
         """p - y."""
@@ -91,7 +92,14 @@ class SoftmaxWithLossExplainer(SoftmaxExplainer):
         return [f"p = {p:.9g}, y = {y:g}, p - y = {p - y:.9g}, divided by {normalizer:g}"]
 
 
-class SigmoidCrossEntropyLossExplainer(Explainer):
+class LossExplainer(Explainer):
+    """A loss by its own Jacobian: one number, so one term."""
+
+    gradient_tops = 1
+    formula_text = "dx[e] = dloss * d loss / d x[e]"
+
+
+class SigmoidCrossEntropyLossExplainer(LossExplainer):
     """dx = (sigmoid(x) - t) / normalizer."""
 
     def formula(self, wrt: Wrt) -> str:
@@ -105,7 +113,7 @@ class SigmoidCrossEntropyLossExplainer(Explainer):
         return [f"p = sigmoid({x:.6g}) = {p:.9g}, t = {t:g}, p - t = {p - t:.9g}"]
 
 
-class EuclideanLossExplainer(Explainer):
+class EuclideanLossExplainer(LossExplainer):
     """d(sum of (a - b)^2 / 2N): the difference over N, with opposite signs for the two bottoms."""
 
     def formula(self, wrt: Wrt) -> str:
@@ -120,7 +128,7 @@ class EuclideanLossExplainer(Explainer):
         return Terms.gather(self.record.top_diff, 0, 0, difference / len(self.record.bottom_data[0]))
 
 
-class ContrastiveLossExplainer(Explainer):
+class ContrastiveLossExplainer(LossExplainer):
     """Pairs of samples pulled together, or pushed apart up to a margin; by the layer's own Jacobian."""
 
     formula_text = "dx[e] = dloss * d loss / d x[e]; zero where two unlike samples are further apart than the margin"
@@ -128,7 +136,7 @@ class ContrastiveLossExplainer(Explainer):
     known_reason = "Caffe divides by the distance + 1e-4, which is not the loss's exact derivative"
 
 
-class HingeLossExplainer(Explainer):
+class HingeLossExplainer(LossExplainer):
     """Scores pushed past a margin; by the layer's own Jacobian within it, nothing beyond."""
 
     formula_text = "dx[e] = dloss * d loss / d x[e]; zero where the margin is kept"

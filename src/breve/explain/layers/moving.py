@@ -58,6 +58,8 @@ class ParameterExplainer(Linear):
 class EltwiseExplainer(Explainer):
     """dy goes to each bottom times its coefficient, times the other factors, or to the maximum alone."""
 
+    has_rule = True
+
     def __init__(self, record: Record) -> None:
         super().__init__(record)
         param = self.layer.param.eltwise_param

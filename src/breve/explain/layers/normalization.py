@@ -86,6 +86,10 @@ class BatchNormExplainer(Explainer):
         factor = (own - 1 / own.size - xhat * xhat[own] / own.size) / sigma
         return Terms.gather(self.record.top_diff, 0, positions, factor)
 
+    def learns(self, param: int) -> bool:
+        """BVLC's three are statistics."""
+        return not self.bvlc
+
     def _channel(self, c: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Positions of a channel's elements, their normalised values, and its deviation."""
         shape = self.record.bottom_data[0].shape
@@ -162,6 +166,8 @@ class BroadcastExplainer(Explainer):
 
 class PReLUExplainer(Explainer):
     """A ReLU with learned slopes: dx = dy times 1 or the slope, the slope gathers dy x over the negative elements."""
+
+    has_rule = True
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)

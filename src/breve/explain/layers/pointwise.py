@@ -88,6 +88,7 @@ class PointwiseExplainer(Explainer):
     """dx = dy f'(x): the mask of a ReLU, the slope of a sigmoid."""
 
     batchwise = True
+    has_rule = True
 
     @property
     def function(self) -> Function:

@@ -31,6 +31,8 @@ class PoolingExplainer(Linear):
     """dx = dy where the element was the first maximum of a window; or dy / (window size) from each window."""
 
     batchwise = True
+    gradient_tops = 1
+    has_rule = True
 
     def __init__(self, record: Record) -> None:
         super().__init__(record)

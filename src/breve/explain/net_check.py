@@ -1,0 +1,81 @@
+"""The whole net: its loss along random directions of all parameters and inputs, through every layer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from breve.blob import Blob
+from breve.explain.findings import Finding
+from breve.explain.numeric import derivative
+from breve.explain.replica import Replica, is_source
+from breve.explain.unfold import Pass
+from breve.explain.verdict import compare, tolerance
+
+LARGEST_STEP = 1e-6  # a long net has many kinks: small steps cross few of them
+
+
+def net_findings(run: Pass, *, quick: bool, seed: int = 0) -> Iterator[Finding]:
+    """One finding for the net, or, where it is wrong, one for every parameter and input that is."""
+    replica = Replica(run.net, np.float64, seed)
+    parts = _parts(replica)
+    if not parts:
+        return
+    replica.reset()
+    replica.forward()
+    replica.backward()
+    gradients = {name: blob.diff.copy() for name, blob in parts}
+    rng = np.random.default_rng([seed, 11])
+    together = [_along(replica, parts, gradients, rng) for _ in range(1 if quick else 2)]
+    if all(f.ok for f in together):
+        yield together[0]
+        return
+    apart = [_along(replica, [part], gradients, rng) for part in parts]
+    yield from [f for f in apart if not f.ok] or together
+
+
+def _parts(replica: Replica) -> list[tuple[str, Blob]]:
+    """Every parameter (shared ones once) and every input that gradients reach, with a name."""
+    found: dict[int, tuple[str, Blob]] = {}
+    for step in replica.steps:
+        for i, blob in enumerate(step.layer.blobs if step.needs_backward and step.layer.type != "BatchNorm" else ()):
+            found.setdefault(blob.data.__array_interface__["data"][0], (f"{step.layer.name}[{i}]", blob))
+    inputs = [top for step in replica.steps if is_source(step.layer) for top in step.top]
+    for step in replica.steps:
+        for blob, flows in zip(step.bottom, step.propagate_down, strict=True):
+            if step.needs_backward and flows and any(blob is top for top in inputs):
+                found.setdefault(id(blob), (replica.names.get(id(blob), "input"), blob))
+    return [part for part in found.values() if part[1].count]
+
+
+def _along(
+    replica: Replica, parts: list[tuple[str, Blob]], gradients: dict[str, np.ndarray], rng: np.random.Generator
+) -> Finding:
+    directions = [rng.choice([-1.0, 1.0], blob.shape) * _size(blob) for _, blob in parts]
+    kept = [blob.data.copy() for _, blob in parts]
+    loss = replica.objective_value()
+
+    def change(step: float) -> float:
+        for (_, blob), value, direction in zip(parts, kept, directions, strict=True):
+            blob.data[...] = value + step * direction
+        moved = replica.objective_value()
+        for (_, blob), value in zip(parts, kept, strict=True):
+            blob.data[...] = value
+        return moved - loss
+
+    products = [gradients[name] * d for (name, _), d in zip(parts, directions, strict=True)]
+    analytic = sum(float(p.sum()) for p in products)
+    norm = float(np.sqrt(sum(float(np.square(p).sum()) for p in products)))
+    estimate = derivative(change, largest=LARGEST_STEP, noise=1e-15 * abs(loss))
+    scale = max(norm, abs(analytic), abs(estimate.value))
+    ok = bool(estimate.kink) or abs(analytic - estimate.value) <= tolerance(estimate, scale)
+    verdict = "cannot tell: kinks or ties just here" if estimate.kink else compare(analytic, estimate, scale=scale)
+    wrt = "all parameters and inputs" if len(parts) > 1 else parts[0][0]
+    error = abs(analytic - estimate.value) / scale if scale else 0.0
+    return Finding("(the whole net)", "Net", wrt, "net", verdict, ok, error, None, analytic, estimate.value)
+
+
+def _size(blob: Blob) -> float:
+    """A step's size relative to the values it moves."""
+    return max(float(np.sqrt(np.mean(np.square(blob.data)))), 1e-2)
