@@ -1,6 +1,6 @@
 """Tests run on one thread unless they ask for more: arrays are small, and other work on the machine does not slow them.
 
-Threads that wait for each other at every kernel take a hundred times as long when another process has one of their cores.
+Threads that wait for each other at every kernel slow down many times when another process has one of their cores.
 """
 
 import os
