@@ -35,7 +35,7 @@ class LayerRun:
         self.param = text_format.Parse(prototxt, LayerParameter())
         self.layer = layer_class(self.param.type)(self.param, phase, dtype, np.random.default_rng(seed))
         self.bottom = [Blob(v.shape, dtype, channels_last=channels_last) for v in values]
-        self.top = self.bottom if in_place else [Blob((), dtype) for _ in range(tops)]
+        self.top = self.bottom[:tops] if in_place else [Blob((), dtype) for _ in range(tops)]
         self.values = [np.asarray(v) for v in values]
         self.layer.setup(self.bottom, self.top)
         self.layer.reshape(self.bottom, self.top)

@@ -3,8 +3,10 @@
 from layers import (
     rows_activations,
     rows_convolution,
+    rows_forks,
     rows_inputs,
     rows_losses,
+    rows_normalisation,
     rows_pooling,
     rows_products,
     rows_recurrent,
@@ -14,8 +16,10 @@ from layers import (
 CASES = [
     *rows_activations.CASES,
     *rows_convolution.CASES,
+    *rows_forks.CASES,
     *rows_inputs.CASES,
     *rows_losses.CASES,
+    *rows_normalisation.CASES,
     *rows_pooling.CASES,
     *rows_products.CASES,
     *rows_recurrent.CASES,
