@@ -46,7 +46,7 @@ def test_what_protobuf_accepts_in_c_is_accepted(text, field, value):
 
 
 def test_numbers_in_all_their_forms():
-    text = "loss_weight: 1.5f loss_weight: [.5, 1., 2F] loss_weight: 1e-3 loss_weight: -inf loss_weight: nan"
+    text = "loss_weight: 1.5f loss_weight: [.5, 1., 2f] loss_weight: 1e-3 loss_weight: -inf loss_weight: nan"
     values = list(parse(text, LayerParameter).loss_weight)
     assert values[:5] == pytest.approx([1.5, 0.5, 1, 2, 1e-3])
     assert values[5] == float("-inf")
