@@ -87,25 +87,25 @@ def download(
 
 def load_folder(folder: str | os.PathLike[str]) -> tuple[Digits, Digits]:
     """The training and the test digits from MNIST's four IDX files in `folder`, gzipped or not. Raises DataError."""
-    return _load_pair(Path(folder), "train"), _load_pair(Path(folder), "t10k")
+    train, test = (
+        load_pair(_find(Path(folder), f"{split}-images-idx3-ubyte"), _find(Path(folder), f"{split}-labels-idx1-ubyte"))
+        for split in ("train", "t10k")
+    )
+    return train, test
 
 
-def load_pair(images_file: str | os.PathLike[str], labels_file: str | os.PathLike[str]) -> Digits:
-    """The digits of two IDX files, images and labels. Raises DataError where they do not belong together."""
-    images, labels = read_idx(images_file), read_idx(labels_file)
-    if images.ndim != 3 or labels.shape != images.shape[:1] or not len(labels):
+def load_pair(images: str | os.PathLike[str], labels: str | os.PathLike[str]) -> Digits:
+    """The digits of an IDX file of images and one of labels. Raises DataError where they do not fit together."""
+    digits = Digits(read_idx(images), read_idx(labels))
+    if digits.images.ndim != 3 or digits.labels.shape != digits.images.shape[:1] or not len(digits.labels):
         raise DataError(
-            f"{images_file} and {labels_file} do not fit",
+            f"{images} and {labels} do not fit together",
             expected="N x H x W images and N labels",
-            found=f"{images.shape} and {labels.shape}",
+            found=f"{digits.images.shape} and {digits.labels.shape}",
         )
-    if labels.max() > 9:
-        raise DataError(f"{labels_file}: a label is out of range", expected="0 to 9", found=labels.max())
-    return Digits(images, labels)
-
-
-def _load_pair(folder: Path, split: str) -> Digits:
-    return load_pair(_find(folder, f"{split}-images-idx3-ubyte"), _find(folder, f"{split}-labels-idx1-ubyte"))
+    if digits.labels.max() > 9:
+        raise DataError(f"{labels}: a label is out of range", expected="0 to 9", found=digits.labels.max())
+    return digits
 
 
 def _find(folder: Path, name: str) -> Path:

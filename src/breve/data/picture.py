@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -17,15 +18,18 @@ WEIGHT_ONE = 1 << 11
 def read_picture(path: str | os.PathLike[str], channels: int | None = 3) -> np.ndarray:
     """The picture in a file, with 3 channels or 1, or with None those it has. Raises DataError."""
     try:
-        with open(path, "rb") as file:
-            content = file.read()
+        return decode_picture(read_file(path), channels)
+    except DataError as error:
+        error.message = f"{os.fspath(path)}: {error.message}"
+        raise
+
+
+def read_file(path: str | os.PathLike[str]) -> bytes:
+    """The content of a picture's file. Raises DataError."""
+    try:
+        return Path(path).read_bytes()
     except OSError as error:
         raise DataError(f"the picture {os.fspath(path)} cannot be read", found=error.strerror) from error
-    try:
-        return decode_picture(content, channels)
-    except DataError as error:
-        error.where = os.fspath(path)
-        raise
 
 
 def decode_picture(content: bytes, channels: int | None = 3) -> np.ndarray:
@@ -45,9 +49,8 @@ def decode_picture(content: bytes, channels: int | None = 3) -> np.ndarray:
         ) from error
     if pixels.ndim == 2:
         return pixels[None]
-    grey = channels == 1
     planes = pixels.transpose(2, 0, 1)
-    return _grey(planes) if grey else np.ascontiguousarray(planes[[2, 1, 0, *range(3, len(planes))]])
+    return _grey(planes) if channels == 1 else np.ascontiguousarray(planes[[2, 1, 0, *range(3, len(planes))]])
 
 
 def _converted(image: Image.Image, channels: int | None) -> Image.Image:
@@ -70,6 +73,20 @@ def _grey(planes: np.ndarray) -> np.ndarray:
     """Red, green, blue (3, H, W) as (1, H, W), rounded as OpenCV does."""
     red, green, blue = planes.astype(np.int32)
     return ((4899 * red + 9617 * green + 1868 * blue + 8192) >> 14).astype(np.uint8)[None]
+
+
+def encode_picture(image: np.ndarray, kind: str) -> bytes:
+    """The content of a picture file of `kind` ("png", "jpg", ...) showing `image` (1 or 3, H, W). Raises DataError.
+
+    JPEGs are of quality 95, as OpenCV writes them.
+    """
+    file_format = Image.registered_extensions().get(f".{kind}")
+    if file_format is None:
+        raise DataError(f"pictures cannot be encoded as {kind!r}", hint="png and jpg are what Caffe reads")
+    pixels = image[0] if len(image) == 1 else image[::-1].transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, file_format, quality=95)
+    return buffer.getvalue()
 
 
 def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:

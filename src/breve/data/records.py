@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
@@ -11,19 +10,18 @@ import numpy as np
 
 from breve.data.database import Database, open_database
 from breve.data.datum import parse, pixels, unpack_alike
+from breve.data.loader import ImageLoader
 from breve.data.picture import decode_picture
 from breve.data.reader import Batch, State
 from breve.data.transform import DataTransformer
-from breve.errors import BreveError, DataError
 
 Record = tuple[bytes, bytes]
 
 
-class DatabaseLoader:
+class DatabaseLoader(ImageLoader):
     """Loads `batch_size` records at a time in the order of their keys, and begins again after the last.
 
-    Arrays: the transformed images (N, C, h, w) and the labels (N,). `rand_skip` skips a random number of records, less
-    than it, at first. In batches of one, images may differ in size. Raises DataError naming the record.
+    `rand_skip` skips a random number of records, less than it, at first.
     """
 
     def __init__(
@@ -36,56 +34,39 @@ class DatabaseLoader:
         dtype: Any,
         rand_skip: int = 0,
     ) -> None:
-        self.source, self.backend, self.batch_size = source, backend, batch_size
-        self.transformer, self.rng, self.dtype = transformer, rng, np.dtype(dtype)
+        super().__init__(source, batch_size, transformer, rng, dtype)
+        self.backend = backend
         self._key: bytes | None = None
         self._open()
         for _ in range(rng.integers(rand_skip) if rand_skip else 0):
             self._key, _ = next(self._records)
         key, value = next(self._records)
-        with self._named(key):
-            self._shape = transformer.shape(self._image(parse(value)).shape)
+        with self.named(_record(key)):
+            self.shape = transformer.shape(self._image(parse(value)).shape)
         self.close()
-
-    def shapes(self) -> list[tuple[int, ...]]:
-        """Of images and labels; an image's as the first record has it."""
-        return [(self.batch_size, *self._shape), (self.batch_size,)]
 
     def load(self, batch: Batch) -> None:
         """Fill `batch` with the next records."""
         records = list(islice(self._records, self.batch_size))
-        with self._named(records[0][0]):
+        with self.named(_record(records[0][0])):
             alike = unpack_alike([value for _, value in records])
             if alike is not None:
-                self._check(alike[0].shape[1:])
-        images, labels = alike or self._unpack(records)
-        out = batch.reshape(0, (len(records), *self.transformer.shape(images[0].shape)))
-        self.transformer(images, out, self.rng)
-        batch.arrays[1][...] = labels
+                self.check(alike[0].shape[1:])
+        self.fill(batch, *(alike or self._unpack(records)))
         self._key = records[-1][0]
 
     def _unpack(self, records: Sequence[Record]) -> tuple[list[np.ndarray], list[int]]:
         images, labels = [], []
         for key, value in records:
-            with self._named(key):
+            with self.named(_record(key)):
                 datum = parse(value)
                 images.append(self._image(datum))
                 labels.append(datum.label)
-                self._check(images[-1].shape)
+                self.check(images[-1].shape)
         return images, labels
 
     def _image(self, datum: Any) -> np.ndarray:
         return decode_picture(datum.data, self.transformer.channels) if datum.encoded else pixels(datum)
-
-    def _check(self, image: tuple[int, ...]) -> None:
-        shape = self.transformer.shape(image)
-        if shape != self._shape and self.batch_size > 1:
-            raise DataError(
-                "an image has another shape than the first",
-                expected=" x ".join(map(str, self._shape)),
-                found=" x ".join(map(str, shape)),
-                hint="convert the images to one size, use crop_size, or batch_size: 1",
-            )
 
     def state(self) -> State:
         """The key of the last record loaded, and the state of the random generator."""
@@ -112,11 +93,6 @@ class DatabaseLoader:
         while True:
             yield from self._database.items()
 
-    @contextmanager
-    def _named(self, key: bytes) -> Iterator[None]:
-        """Let errors say which record they are about."""
-        try:
-            yield
-        except BreveError as error:
-            error.message = f"{self.source}, record {key.decode('latin-1')!r}: {error.message}"
-            raise
+
+def _record(key: bytes) -> str:
+    return f"record {key.decode('latin-1')!r}"

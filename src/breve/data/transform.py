@@ -35,7 +35,7 @@ class DataTransformer:
         self.mirror: bool = param.mirror
         self.scale: float = param.scale
         self.channels: int | None = 3 if param.force_color else 1 if param.force_gray else None
-        self._mean, self._mean_is_image = _mean(param)
+        self.mean, self.mean_is_image = _mean(param)
 
     def shape(self, image: tuple[int, ...]) -> tuple[int, int, int]:
         """The shape (C, h, w) that an image of shape (C, H, W) gets. Raises DataError where there is none."""
@@ -47,16 +47,16 @@ class DataTransformer:
             )
         if self.channels not in (None, channels):
             kind = "force_color" if self.channels == 3 else "force_gray"
-            hint = "it works on pictures (JPEG, PNG), not on raw pixels"
+            hint = "it is for pictures (JPEG, PNG) in a database"
             raise DataError(
                 f"{kind} cannot be honoured", expected=f"{self.channels} channels", found=channels, hint=hint
             )
-        if self._mean_is_image and self._mean.shape != image:
+        if self.mean_is_image and self.mean.shape != image:
             raise DataError(
-                "the mean file does not fit the images", expected=f"a mean of {image}", found=self._mean.shape
+                "the mean file does not fit the images", expected=f"a mean of {image}", found=self.mean.shape
             )
-        if len(self._mean) not in (1, channels):
-            raise DataError("mean_value does not fit the channels", expected=f"1 or {channels}", found=len(self._mean))
+        if len(self.mean) not in (1, channels):
+            raise DataError("mean_value does not fit the channels", expected=f"1 or {channels}", found=len(self.mean))
         return channels, crop_size or height, crop_size or width
 
     def __call__(self, images: Sequence[np.ndarray] | np.ndarray, out: np.ndarray, rng: np.random.Generator) -> None:
@@ -76,7 +76,7 @@ class DataTransformer:
         count, channels, height, width = batch.shape
         mirrored = rng.integers(0, 2, count, bool) if self.mirror else np.zeros(count, bool)
         tops, lefts = self._corners(count, height - out.shape[2], width - out.shape[3], rng)
-        mean = self._mean if self._mean_is_image else np.resize(self._mean, (channels, 1, 1))
+        mean = self.mean if self.mean_is_image else np.resize(self.mean, (channels, 1, 1))
         dtype = out.dtype.type
         transform_images(batch, tops, lefts, mirrored, mean.astype(dtype), dtype(self.scale), out.transpose(0, 2, 3, 1))
 

@@ -54,6 +54,7 @@ LAYERS: dict[str, str] = {
     "InnerProduct": "inner_product:InnerProduct",
     "Input": "inputs:Input",
     "Log": "pointwise:Log",
+    "LRN": "lrn:LRN",
     "LSTM": "recurrent:LSTM",
     "MemoryData": "data_memory:MemoryData",
     "Mish": "fork_activations:Mish",
