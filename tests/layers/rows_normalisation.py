@@ -6,6 +6,19 @@ RANDOM = 'filler { type: "gaussian" mean: 0.5 }'
 
 CASES: list[Case] = [
     Case("batchnorm_train", 'type: "BatchNorm"', [(4, 3, 4, 5)], param_gradient=(), golden=["batchnorm_train"]),
+    Case("lrn_across", 'type: "LRN" lrn_param { alpha: 0.5 }', [(2, 7, 3, 4)], golden=["lrn_across"]),
+    Case("lrn_k_beta", 'type: "LRN" lrn_param { local_size: 3 alpha: 2 beta: 0.6 k: 2 }', [(2, 2, 3, 4)]),
+    Case(
+        "lrn_within",
+        'type: "LRN" lrn_param { local_size: 3 alpha: 0.5 norm_region: WITHIN_CHANNEL }',
+        [(2, 3, 5, 4)],
+        golden=["lrn_within"],
+    ),
+    Case(
+        "lrn_within_beta",
+        'type: "LRN" lrn_param { alpha: 2 beta: 1.5 k: 3 norm_region: WITHIN_CHANNEL }',
+        [(1, 2, 3, 3)],
+    ),
     Case(
         "batchnorm_global",
         'type: "BatchNorm" batch_norm_param { use_global_stats: true eps: 0.001 }',
