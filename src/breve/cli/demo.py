@@ -42,12 +42,12 @@ def demo(data: str | None, full: bool, iterations: int | None, seed: int | None,
     from breve.data import mnist
 
     folder = Path(output)
-    folder.mkdir(parents=True, exist_ok=True)
     if full:
         data = str(folder / "mnist")
         _fetch(data)
     train, test = mnist.load_folder(data) if data else mnist.load_sample()
     click.echo(f"{len(train.labels):,} digits to train and {len(test.labels):,} to test, as LMDB in {folder}")
+    folder.mkdir(parents=True, exist_ok=True)
     mnist.write_databases(train, test, folder, size=PADDED_SIZE, overwrite=True)
     iterations = iterations or (FULL_ITERATIONS if data else SAMPLE_ITERATIONS)
     solver_file = _write_prototxts(folder, test, iterations, seed)

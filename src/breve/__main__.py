@@ -1,0 +1,5 @@
+"""`python -m breve` is the command `breve`."""
+
+from breve.cli import main
+
+main()
