@@ -22,6 +22,39 @@ def relu_backward(x, dy, slope, dx):
         dx[i] = dy[i] if x[i] > 0 else slope * dy[i]
 
 
+@kernel
+def relu6(x, slope, y):
+    """y = min(x, 6) if x > 0 else slope x; x and y may be one array."""
+    six = x.dtype.type(6)
+    for i in prange(x.size):
+        y[i] = (x[i] if x[i] < six else six) if x[i] > 0 else slope * x[i]
+
+
+@kernel
+def relu6_backward(x, dy, slope, dx):
+    """dx = dy if 0 < x < 6, slope dy if x <= 0, else 0; dy and dx may be one array."""
+    zero, six = x.dtype.type(0), x.dtype.type(6)
+    for i in prange(x.size):
+        dx[i] = (dy[i] if x[i] < six else zero) if x[i] > 0 else slope * dy[i]
+
+
+@kernel
+def hard_swish(x, y):
+    """y = x min(max(x + 3, 0), 6) / 6; x and y may be one array."""
+    zero, three, six = x.dtype.type(0), x.dtype.type(3), x.dtype.type(6)
+    for i in prange(x.size):
+        y[i] = x[i] * min(max(x[i] + three, zero), six) / six
+
+
+@kernel
+def hard_swish_backward(x, dy, dx):
+    """dx = dy if x >= 3, dy (2 x + 3) / 6 if -3 < x < 3, else 0; dy and dx may be one array."""
+    zero, one, three, six = x.dtype.type(0), x.dtype.type(1), x.dtype.type(3), x.dtype.type(6)
+    for i in prange(x.size):
+        slope = one if x[i] >= three else (x[i] + x[i] + three) / six
+        dx[i] = dy[i] * (slope if x[i] > -three else zero)
+
+
 @inline
 def _mixed(h):
     """A 32-bit integer with all its bits mixed: the hash lowbias32 of C. Wellons, "Prospecting for hash functions"."""

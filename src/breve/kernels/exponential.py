@@ -1,4 +1,4 @@
-"""Kernels on flat arrays and rows that need an exponential: sigmoid, tanh, ELU, softmax.
+"""Kernels on flat arrays and rows that need an exponential: sigmoid, tanh, ELU, Mish, softmax.
 
 numba calls the C library for each exp; these use a polynomial that LLVM turns into vector code, five times as fast and
 within 1.5 units in the last place of float32. float64 takes the C library's.
@@ -12,7 +12,7 @@ import numpy as np
 from numba import prange, types
 from numba.extending import overload
 
-from breve.kernels.threads import kernel
+from breve.kernels.threads import inline, kernel
 
 F = np.float32
 _LOG2_E, _LN2_HIGH, _LN2_LOW = F(1.44269504), F(0.693359375), F(-2.12194440e-4)
@@ -112,6 +112,30 @@ def elu_backward(x, y, dy, alpha, dx):
     """dx = dy if x > 0 else dy (y + alpha); dy and dx may be one array, and x and y."""
     for i in prange(x.size):
         dx[i] = dy[i] if x[i] > 0 else dy[i] * (y[i] + alpha)
+
+
+@inline
+def _tanh_softplus(x):
+    """tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2), e = exp(x); beyond x = 20 it is 1 in either precision."""
+    e = _exp(min(x, type(x)(20)))
+    product = e * (e + type(x)(2))
+    return product / (product + type(x)(2))
+
+
+@kernel
+def mish(x, y):
+    """y = x tanh(log(1 + exp(x))); x and y may be one array."""
+    for i in prange(x.size):
+        y[i] = x[i] * _tanh_softplus(x[i])
+
+
+@kernel
+def mish_backward(x, dy, dx):
+    """dx = dy (t + x (1 - t^2) / (1 + exp(-x))), t = tanh(log(1 + exp(x))); dy and dx may be one array."""
+    one = x.dtype.type(1)
+    for i in prange(x.size):
+        t = _tanh_softplus(x[i])
+        dx[i] = dy[i] * (t + x[i] * (one - t * t) / (one + _exp(-x[i])))
 
 
 @kernel

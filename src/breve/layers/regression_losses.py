@@ -1,4 +1,4 @@
-"""Losses of distances and margins: EuclideanLoss, ContrastiveLoss, HingeLoss."""
+"""Losses of distances and margins: EuclideanLoss, ContrastiveLoss, HingeLoss, SmoothL1Loss."""
 
 from __future__ import annotations
 
@@ -129,3 +129,54 @@ class HingeLoss(LossLayer):
             weight = self.dtype.type(top[0].diff[()] / max(1, bottom[0].shape[0]))
             slope = np.sign(self.missing) if self._norm == 1 else 2 * self.missing
             bottom[0].diff[...] = (-weight * self.sign * slope).reshape(bottom[0].shape)
+
+
+def smooth_l1(difference: np.ndarray, sigma: float = 1) -> tuple[np.ndarray, np.ndarray]:
+    """Values and slopes of sigma^2 d^2 / 2 where |d| < 1 / sigma^2, else |d| - 1 / (2 sigma^2)."""
+    squared = difference.dtype.type(sigma**2)
+    near = np.abs(difference) < 1 / squared
+    values = np.where(near, squared * difference**2 / 2, np.abs(difference) - 1 / (2 * squared))
+    return values, np.where(near, squared * difference, np.sign(difference))
+
+
+class SmoothL1Loss(LossLayer):
+    """A squared distance near zero, an absolute one further out: what box regressions are trained with.
+
+    Forward: loss = sum outside f(inside (a - b)) / N, f(d) = sigma^2 d^2 / 2 where |d| < 1 / sigma^2, else
+        |d| - 1 / (2 sigma^2).
+    Backward: da = inside outside f'(inside (a - b)) loss_weight / N; db = -da.
+    Blobs: bottoms a and b (N, ...), optionally weights `inside` and `outside` (1 each), all of one shape; top the
+        scalar loss.
+    Fields: smooth_l1_loss_param: `sigma` (1).
+    Errors: bottoms of other sizes; a gradient wrt weights; sigma not positive.
+    Source: Fast R-CNN's smooth_L1_loss_layer (four bottoms) and SSD's (two or three, sigma 1; there the gradient is not
+        multiplied by `inside`, which is the same for the zeros and ones it is made of); Girshick, "Fast R-CNN", 2015.
+    """
+
+    bottom_counts: ClassVar[tuple[int, int | None]] = (2, 4)
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset({2, 3})
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Check the counts."""
+        super().reshape(bottom, top)
+        for blob in bottom[1:]:
+            self.require_equal_counts([bottom[0], blob])
+        if self.param.smooth_l1_loss_param.sigma <= 0:
+            raise LayerError("smooth_l1_loss_param.sigma must be positive", found=self.param.smooth_l1_loss_param.sigma)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Sum the distances; the slopes are kept for backward."""
+        a, b, *weights = (blob.data.reshape(bottom[0].shape) for blob in bottom)
+        inside, outside = [*weights, self.dtype.type(1), self.dtype.type(1)][:2]
+        losses, slope = smooth_l1(inside * (a - b), self.param.smooth_l1_loss_param.sigma)
+        self.slope = inside * outside * slope
+        top[0].data[...] = (outside * losses).sum(dtype=np.float64) / max(1, a.shape[0])
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Scale the slopes."""
+        for label in (2, 3):
+            self.refuse_label_gradient(propagate_down, label=label)
+        weight = self.dtype.type(top[0].diff[()] / max(1, bottom[0].shape[0]))
+        for blob, wanted, sign in zip(bottom[:2], propagate_down[:2], (1, -1), strict=True):
+            if wanted:
+                blob.diff[...] = (sign * weight * self.slope).reshape(blob.shape)

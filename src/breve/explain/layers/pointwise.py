@@ -65,6 +65,25 @@ def _clip(param: Any, x: float) -> float:
     return float(np.float32(param.clip_param.min) <= x <= np.float32(param.clip_param.max))
 
 
+def _relu6(param: Any, x: float) -> float:
+    return float(x < 6) if x > 0 else param.relu6_param.negative_slope
+
+
+def _hard_sigmoid(param: Any, x: float) -> float:
+    p = param.hardsigmoid_param
+    return p.alpha if 0 < p.alpha * x + p.beta < 1 else 0.0
+
+
+def _hard_sigmoid_kinks(param: Any) -> list[float]:
+    p = param.hardsigmoid_param
+    return [-p.beta / p.alpha, (1 - p.beta) / p.alpha] if p.alpha else []
+
+
+def _mish(param: Any, x: float) -> float:
+    t = math.tanh(math.log1p(math.exp(min(x, 40.0))))
+    return t + x * (1 - t * t) * _sigmoid(x)
+
+
 FUNCTIONS: dict[str, Function] = {
     "AbsVal": Function("sign(x)", lambda p, x: float(np.sign(x)), lambda p: [0.0]),
     "BNLL": Function("1 / (1 + exp(-x))", lambda p, x: _sigmoid(x)),
@@ -75,9 +94,17 @@ FUNCTIONS: dict[str, Function] = {
         lambda p: [] if p.elu_param.alpha == 1 else [0.0],
     ),
     "Exp": Function("y scale ln(base)", _exp),
+    "HardSigmoid": Function("alpha if 0 < y < 1 else 0", _hard_sigmoid, _hard_sigmoid_kinks),
+    "HardSwish": Function(
+        "0 if x <= -3, 1 if x >= 3, else (2 x + 3) / 6",
+        lambda p, x: 0.0 if x <= -3 else 1.0 if x >= 3 else (2 * x + 3) / 6,
+        lambda p: [-3.0, 3.0],
+    ),
     "Log": Function("scale / ((shift + scale x) ln(base))", _log),
+    "Mish": Function("t + x (1 - t^2) / (1 + exp(-x)), t = tanh(log(1 + exp(x)))", _mish),
     "Power": Function("power scale (shift + scale x)^(power - 1)", _power),
     "ReLU": Function("1 if x > 0 else negative_slope", _relu, lambda p: [0.0]),
+    "ReLU6": Function("1 if 0 < x < 6, negative_slope if x <= 0, else 0", _relu6, lambda p: [0.0, 6.0]),
     "Sigmoid": Function("y (1 - y)", lambda p, x: _sigmoid(x) * (1 - _sigmoid(x))),
     "Swish": Function("s + beta x s (1 - s), s = sigmoid(beta x)", _swish),
     "TanH": Function("1 - y^2", lambda p, x: 1 / math.cosh(x) ** 2 if abs(x) < 300 else 0.0),
