@@ -12,7 +12,7 @@ help:
 	@echo 'make test    run all tests (TEST="tests/solvers -x" for some)'
 	@echo 'make check   what CI runs: format, lint, types, tests'
 	@echo 'make format  rewrite the source in the project'\''s format'
-	@echo 'make proto   compile the schema after a change to $(PROTO)/caffe.proto'
+	@echo 'make proto   compile the schema after a change to $(PROTO)/*.proto'
 	@echo 'make clean   remove what was built, .venv included'
 
 venv: $(READY)
@@ -40,7 +40,7 @@ types: venv
 	$(BIN)/mypy
 
 proto: venv
-	$(BIN)/python -m grpc_tools.protoc -I$(PROTO) --descriptor_set_out=$(PROTO)/caffe.binpb caffe.proto
+	$(BIN)/python scripts/make_proto.py
 
 clean:
 	rm -rf $(VENV) build dist src/breve.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -180,7 +180,12 @@ def test_weights_are_read_whatever_a_fork_put_into_its_own_fields(tmp_path):
         (b"PK\x03\x04rest", "found a zip archive; unpack it first"),
         (b"\x1f\x8brest", "found a gzip archive"),
         (b"<!DOCTYPE html>", "found a web page"),
-        (b"\x08\x05", "no layers; expected trained weights"),
+        (b"\x08\x05", "truncated or damaged; expected trained weights (.caffemodel), found 2 bytes"),
+        (
+            b"\x08\x05\x12\x01x\x1a\x00",
+            "another kind of file; expected trained weights (.caffemodel), found a solver state",
+        ),
+        (b"\x08\x01\x10\x03\x18\x01\x20\x01\x2a\x00", "found a mean file (.binaryproto)"),
     ],
 )
 def test_a_foreign_file_is_named(tmp_path, content, message):
@@ -248,6 +253,9 @@ def test_a_mean_file_that_is_none(tmp_path, net):
     write_net(net, tmp_path / "n.caffemodel")
     with pytest.raises(FileFormatError, match=r"n\.caffemodel"):
         read_mean(tmp_path / "n.caffemodel")
+    (tmp_path / "mean.binaryproto").write_bytes(SHAPE)
+    with pytest.raises(FileFormatError, match=r"mean\.binaryproto: a blob's values do not fill its shape"):
+        read_mean(tmp_path / "mean.binaryproto")
 
 
 def test_any_message_can_be_read(tmp_path):

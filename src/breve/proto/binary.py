@@ -19,6 +19,14 @@ from breve.proto.upgrade import current_type, upgrade_net
 LIMIT_BYTES = 2**31 - 1
 """The longest message that protobuf, and so Caffe, takes."""
 
+_KINDS = [
+    ("SolverState", {"iter", "history"}, "a solver state (.solverstate)"),
+    ("NetParameter", {"layer"}, "a net with its weights (.caffemodel)"),
+    ("NetParameter", {"layers"}, "a net with its weights (.caffemodel)"),
+    ("BlobProto", {"num", "channels", "height", "width"}, "a mean file (.binaryproto)"),
+    ("Datum", {"channels", "height", "width", "data"}, "a database record"),
+]
+
 __all__ = [
     "LIMIT_BYTES",
     "LayerWeights",
@@ -62,14 +70,7 @@ def read_message(path: str | os.PathLike[str], message_class: Any, wanted: str) 
     try:
         return message_class.FromString(content)
     except DecodeError as error:
-        text = is_text(content)
-        raise FileFormatError(
-            "not a binary file" if text else "truncated or damaged",
-            where=str(path),
-            expected=wanted,
-            found="text" if text else f"{len(content):,} bytes that do not end well",
-            hint="is this the .prototxt?" if text else "download or write it again",
-        ) from error
+        raise _mistaken(content, path, wanted) from error
 
 
 def read_net_binary(path: str | os.PathLike[str]) -> Any:
@@ -89,12 +90,11 @@ def read_weights(path: str | os.PathLike[str]) -> NetWeights:
         from breve.proto.hdf5 import read_weights_hdf5
 
         return read_weights_hdf5(path)
-    net = read_message(path, WEIGHT_MESSAGES["NetParameter"], "trained weights (.caffemodel)")
+    wanted = "trained weights (.caffemodel)"
+    net = read_message(path, WEIGHT_MESSAGES["NetParameter"], wanted)
     layers = [_layer_weights(layer) for layer in (*net.layers, *net.layer)]
     if not layers:
-        raise FileFormatError(
-            "no layers", where=str(path), expected="trained weights (.caffemodel)", hint="is this a solver state?"
-        )
+        raise _mistaken(net.SerializeToString(), path, wanted)
     return NetWeights(net.name, layers)
 
 
@@ -139,6 +139,29 @@ def write_mean(array: np.ndarray, path: str | os.PathLike[str]) -> None:
     blob.ClearField("shape")
     blob.num, blob.channels, blob.height, blob.width = (1, 1, *array.shape)[-4:]
     write_binary(blob, path)
+
+
+def _mistaken(content: bytes, path: str | os.PathLike[str], wanted: str) -> FileFormatError:
+    """The error for a file that does not parse as what it should be, saying what it looks like."""
+    if is_text(content):
+        message, found, hint = "not a binary file", "text", "is this the .prototxt?"
+    elif (kind := _recognised(content)) is not None:
+        message, found, hint = "another kind of file", kind, ""
+    else:
+        message, found, hint = "truncated or damaged", f"{len(content):,} bytes", "download or write it again"
+    return FileFormatError(message, where=str(path), expected=wanted, found=found, hint=hint)
+
+
+def _recognised(content: bytes) -> str | None:
+    """Which of Caffe's other files this is, by the fields that each always has."""
+    for name, fields, kind in _KINDS:
+        try:
+            present = {field.name for field, _ in WIRE_MESSAGES[name].FromString(content).ListFields()}
+        except DecodeError:
+            continue
+        if fields <= present:
+            return kind
+    return None
 
 
 def _layer_weights(layer: Any) -> LayerWeights:

@@ -81,12 +81,22 @@ def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         yield temporary
+        _flush(temporary)
         os.replace(temporary, path)
     except OSError as error:
         hint = "" if path.parent.is_dir() else f"make the folder {path.parent} first"
         raise FileFormatError(f"cannot be written: {error.strerror or error}", where=str(path), hint=hint) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file is on the disk, so that a power cut cannot leave its name on an empty one."""
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _neighbours(path: Path) -> str:
