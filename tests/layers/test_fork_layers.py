@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from layer_run import LayerRun
 from layers.table import CASES
 
 CASE = {case.name: case for case in CASES}
@@ -232,6 +233,23 @@ def test_proposal_is_py_faster_rcnns():
                         score.append(run.values[0][n, 2 + a, h, w])
         want += [[n, *boxes[k], score[k]] for k in greedy(boxes, score, 0.5, border=1)]
     np.testing.assert_allclose(np.concatenate([rois, scores], axis=1), want, rtol=1e-9)
+
+
+@pytest.mark.parametrize("param_str", ["'feat_stride': 8\\n'scales': [1, 2, 4]", "{feat_stride: 8, scales: (1, 2, 4)}"])
+def test_the_python_layer_of_faster_rcnn_needs_no_module(param_str):
+    rng = np.random.default_rng(3)
+    values = [rng.uniform(0, 1, (1, 18, 3, 4)), 0.2 * rng.standard_normal((1, 36, 3, 4)), np.array([[64.0, 80, 1]])]
+    python = LayerRun(
+        'type: "Python" python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "%s" }'
+        % param_str,
+        values,
+    )
+    built_in = LayerRun(
+        'type: "Proposal" proposal_param { feat_stride: 8 scale: [1, 2, 4] pre_nms_topn: 12000 post_nms_topn: 2000 }',
+        values,
+    )
+    np.testing.assert_array_equal(python.forward()[0], built_in.forward()[0])
+    assert len(python.top[0].data) > 1
 
 
 def test_standard_anchors_are_those_of_faster_rcnn():

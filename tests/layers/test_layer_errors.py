@@ -139,7 +139,7 @@ def test_unknown_type_names_the_nearest():
 )
 def test_setup_refuses(prototxt, values, tops, message):
     with pytest.raises(LayerError, match=message):
-        LayerRun(prototxt, values, tops=tops, in_place=tops == 0)
+        LayerRun(prototxt, values, tops=tops or 1, in_place=tops == 0)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,6 +15,7 @@ from breve.errors import LayerError
 from breve.layers import boxes
 from breve.layers.base import Layer
 
+PAIRS = r"(\w+)['\"]?\s*:\s*([\[(][^\])]*[\])]|[^\s,}]+)"  # name: number or list, in YAML's or Python's form
 BORDER = 1  # corners are pixels, both included: a box from 0 to 15 is 16 wide
 
 
@@ -81,12 +84,12 @@ class Proposal(Layer):
     Forward: anchors at each cell are moved and scaled by the predictions, cut to the image, dropped where smaller than
         `min_size` times the image's scale, and non-maximum suppression goes over the `pre_nms_topn` best; the first
         `post_nms_topn` remain.
-    Backward: none; asking for it is an error.
+    Backward: dx = 0: regions are taken as given, as approximate joint training does.
     Blobs: bottoms class scores (N, 2 A, H, W), background first; box predictions (N, 4 A, H, W); image sizes (N, 3):
         height, width, scale. Tops regions (R, 5): (image, xmin, ymin, xmax, ymax), and if wished their scores (R, 1).
     Fields: proposal_param: `feat_stride` (16), `base_size` (16), `min_size` (16), `ratio` (0.5, 1, 2), `scale`
         (8, 16, 32), `pre_nms_topn` (6000), `post_nms_topn` (300), `nms_thresh` (0.7).
-    Errors: sizes that do not fit the anchors; a gradient is asked for.
+    Errors: sizes that do not fit the anchors.
     Source: py-faster-rcnn's rpn/proposal_layer.py, and the fields of the forks that have it in C++; Ren et al., "Faster
         R-CNN", 2015. A Python layer of module `rpn.proposal_layer` is run by this one too, where that module is not at
         hand.
@@ -115,9 +118,42 @@ class Proposal(Layer):
         write_regions(bottom, top, self.settings)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        """A list of regions has no gradient. Raises LayerError when one is asked for."""
-        if any(propagate_down):
-            raise LayerError("Proposal gives no gradient", hint="set propagate_down: false")
+        """Nothing flows back."""
+        clear_diffs(propagate_down, bottom)
+
+
+class ProposalLayer:
+    """The same as py-faster-rcnn's Python layer `rpn.proposal_layer.ProposalLayer`, for prototxts that name it.
+
+    `param_str` holds `feat_stride` and, if wished, `scales`; the other numbers are its configuration's, which keeps
+    more regions in training. Raises LayerError for anything else in `param_str`.
+    """
+
+    param_str: str
+    phase: int
+
+    def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Read `param_str`, YAML such as "'feat_stride': 16"."""
+        given: dict[str, Any] = {key: ast.literal_eval(value) for key, value in re.findall(PAIRS, self.param_str)}
+        if set(given) - {"feat_stride", "scales"}:
+            raise LayerError("unknown names in param_str", expected="feat_stride, scales", found=sorted(given))
+        if self.phase == 0:
+            given |= {"pre_nms_topn": 12000, "post_nms_topn": 2000}
+        self.settings = Settings(**given)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Check the sizes."""
+        check_predictions(bottom, self.settings)
+        for blob, size in zip(top, (5, 1), strict=False):
+            blob.reshape(1, size)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Propose."""
+        write_regions(bottom, top, self.settings)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Nothing flows back."""
+        clear_diffs(propagate_down, bottom)
 
 
 def check_predictions(bottom: Sequence[Blob], settings: Settings) -> None:
@@ -145,3 +181,10 @@ def write_regions(bottom: Sequence[Blob], top: Sequence[Blob], settings: Setting
     for blob, rows in zip(top, (np.concatenate(regions), np.concatenate(scores)[:, None]), strict=False):
         blob.reshape(*rows.shape)
         blob.data[...] = rows
+
+
+def clear_diffs(propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+    """Set wanted gradients to zero."""
+    for blob, wanted in zip(bottom, propagate_down, strict=True):
+        if wanted:
+            blob.diff[...] = 0

@@ -7,6 +7,7 @@ A prototxt that names a module to import runs whatever that module holds. So not
 from __future__ import annotations
 
 import importlib
+import importlib.util
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -17,6 +18,8 @@ from breve.errors import BreveError, LayerError, UnsupportedError, did_you_mean
 from breve.layers.base import Layer
 
 PHASES = {"TRAIN": 0, "TEST": 1}
+BUILT_IN = {("rpn.proposal_layer", "ProposalLayer"): "breve.layers.proposal"}
+"""Layers that prototxts name and few can import: breve's own stand in, unless the module is there and allowed."""
 _state = {"allowed": False}
 
 
@@ -124,6 +127,8 @@ class Python(Layer):
 def _make(param: Any) -> Any:
     """The user's object. Raises UnsupportedError unless allowed, LayerError where it cannot be made."""
     what = f"{param.module}.{param.layer}"
+    if (param.module, param.layer) in BUILT_IN and not (_state["allowed"] and _is_there(param.module)):
+        return getattr(importlib.import_module(BUILT_IN[param.module, param.layer]), param.layer)()
     if not _state["allowed"]:
         raise UnsupportedError(
             f"the prototxt wants to run Python code ({what}), and that is not allowed",
@@ -142,3 +147,11 @@ def _make(param: Any) -> Any:
         )
     cls = getattr(module, param.layer)
     return cls(param) if issubclass(cls, UserLayer) else cls()
+
+
+def _is_there(module: str) -> bool:
+    """Whether a module can be found; its packages are imported on the way."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ImportError:
+        return False
