@@ -239,11 +239,8 @@ def test_proposal_is_py_faster_rcnns():
 def test_the_python_layer_of_faster_rcnn_needs_no_module(param_str):
     rng = np.random.default_rng(3)
     values = [rng.uniform(0, 1, (1, 18, 3, 4)), 0.2 * rng.standard_normal((1, 36, 3, 4)), np.array([[64.0, 80, 1]])]
-    python = LayerRun(
-        'type: "Python" python_param { module: "rpn.proposal_layer" layer: "ProposalLayer" param_str: "%s" }'
-        % param_str,
-        values,
-    )
+    names = 'module: "rpn.proposal_layer" layer: "ProposalLayer"'
+    python = LayerRun(f'type: "Python" python_param {{ {names} param_str: "{param_str}" }}', values)
     built_in = LayerRun(
         'type: "Proposal" proposal_param { feat_stride: 8 scale: [1, 2, 4] pre_nms_topn: 12000 post_nms_topn: 2000 }',
         values,
