@@ -29,6 +29,14 @@ CASES: list[Case] = [
     ),
     Case("batchnorm_two_axes", 'type: "BatchNorm" batch_norm_param { eps: 0.1 }', [(6, 5)], param_gradient=()),
     Case("batchnorm_five_axes", 'type: "BatchNorm"', [(3, 2, 2, 3, 2)], param_gradient=()),
+    Case("mvn", 'type: "MVN"', [(2, 3, 4, 5)], golden=["mvn"]),
+    Case("mvn_across", 'type: "MVN" mvn_param { across_channels: true }', [(2, 3, 4, 5)], golden=["mvn_across"]),
+    Case("mvn_mean", 'type: "MVN" mvn_param { normalize_variance: false }', [(2, 3, 4)], in_place=False),
+    Case(
+        "mvn_mean_across",
+        'type: "MVN" mvn_param { normalize_variance: false across_channels: true }',
+        [(2, 3, 2, 2, 2)],
+    ),
     Case(
         "scale",
         f'type: "Scale" scale_param {{ bias_term: true {RANDOM} bias_{RANDOM} }}',

@@ -60,6 +60,7 @@ LAYERS: dict[str, str] = {
     "Mish": "fork_activations:Mish",
     "MultiBoxLoss": "multibox_loss:MultiBoxLoss",
     "MultinomialLogisticLoss": "classification_losses:MultinomialLogisticLoss",
+    "MVN": "mvn:MVN",
     "Parameter": "inputs:Parameter",
     "Permute": "rearranging:Permute",
     "Pooling": "pooling:Pooling",
