@@ -27,6 +27,8 @@ _PUBLIC = {
     "AdamSolver": "breve.solvers",
     "allow_python_layers": "breve.pycaffe",
     "install_as_caffe": "breve.pycaffe",
+    "explain": "breve",
+    "check": "breve.explain",
     "functional": "breve",
     "pycaffe": "breve",
 }

@@ -16,6 +16,8 @@ COMMANDS = {
     "train": ("breve.cli.train", "Train a net as a solver prototxt says."),
     "test": ("breve.cli.test", "Score a net: the mean of its outputs over batches."),
     "time": ("breve.cli.time", "Time each layer of a net, forward and backward."),
+    "explain": ("breve.cli.explain", "Unfold one number of a gradient into the sum that made it."),
+    "check": ("breve.cli.check", "Check every gradient of a net, and say in words what was found."),
     "demo": ("breve.cli.demo", "Watch LeNet learn handwritten digits."),
     "upgrade": ("breve.cli.upgrade", "Rewrite an old net or solver file in the current form."),
     "convert-mnist": ("breve.cli.convert", "Make an LMDB of MNIST's IDX files."),

@@ -100,7 +100,7 @@ class LayerCheck:
         found = np.flatnonzero(at.near.reshape(-1))
         index = ",".join(map(str, target.index(int(found[0]))))
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        return [f"{at.what} ({index}), value {float(target.flat[found[0]]):.3g}{more}"]
+        return [f"{at.what} ({index}), value {float(target.flat[found[0]]) + 0.0:.3g}{more}"]
 
     def rules(self) -> Iterator[Finding]:
         """Bottom diffs are overwritten, parameter diffs added to; and whoever takes a maximum gives to one alone."""

@@ -1,0 +1,197 @@
+"""An explanation as the terminal shows it."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections import Counter
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from breve.explain.model import Explanation, Index, Lost, Matrix
+
+MOST_ROWS, MOST_COLUMNS, MOST_MARKED = 9, 8, 6  # of a worked matrix
+
+
+def explanation(e: Explanation, width: int = 100, terms: int | None = 24, color: bool = False) -> str:
+    """The whole story; at most `terms` terms of the sum (None: all)."""
+    out = io.StringIO()
+    write(e, Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False), terms)
+    return out.getvalue()
+
+
+def write(e: Explanation, console: Console, terms: int | None = 24) -> None:
+    """The explanation on a console."""
+    _headline(e, console)
+    _terms(e, console, terms)
+    _lost(e, console)
+    _derivations(e, console)
+    _proof(e, console)
+    _chain(e, console)
+    _symbols(e, console)
+
+
+def number(value: float, dtype: str = "float32") -> str:
+    """A value as the shortest text that reads back as the same number of its dtype.
+
+    >>> number(0.10000000149011612)
+    '0.1'
+    """
+    return np.format_float_positional(np.dtype(dtype).type(value), trim="-") if 1e-4 <= abs(value) < 1e7 else (
+        f"{np.dtype(dtype).type(value)}"
+    )  # fmt: skip
+
+
+def at(index: Index | None) -> str:
+    """An index in brackets."""
+    return "" if index is None else f"[{', '.join(map(str, index))}]"
+
+
+def gradient_name(e: Explanation) -> str:
+    """What the number is: an element of a gradient."""
+    name = {"data": "dX", "weights": "dW", "bias": "db"}.get(e.wrt, f"d {e.wrt}")
+    return f"{name}{at(e.index)}"
+
+
+def _headline(e: Explanation, console: Console) -> None:
+    console.print(Text.assemble((gradient_name(e), "bold"), f" of layer '{e.layer}' ({e.type})"))
+    console.print(Text(f"  {e.formula}", style="cyan"), soft_wrap=True)
+    for equation in e.index_equations:
+        console.print(Text(f"  {equation}", style="cyan"), soft_wrap=True)
+    for remark in e.remarks:
+        console.print(Text(f"  {remark}", style="dim"), soft_wrap=True)
+
+
+def _terms(e: Explanation, console: Console, most: int | None) -> None:
+    t = e.terms
+    count, nonzero = len(t), np.flatnonzero(t.product)
+    shown = np.arange(count) if most is None else (np.arange(count) if count <= most else nonzero[:most])
+    table = _terms_table(e, count)
+    running = np.cumsum(t.product) + 0.0
+    for i in shown:
+        top = e.tops[t.top[i]] if len(e.tops) > 1 else ""
+        factor = number(float(t.factor[i]), t.factor.dtype.name)
+        table.add_row(
+            top + at(t.top_index(i)),
+            number(float(t.top_diff[i]), e.dtype),
+            at(t.factor_index(i)),
+            factor,
+            f"{t.product[i] + 0.0:.9g}",
+            f"{running[i]:.9g}",
+        )
+    console.print(table)
+    if len(shown) < count:
+        rest = np.setdiff1d(nonzero, shown)
+        zeros = count - len(nonzero)
+        total = math.fsum(t.product[rest])
+        console.print(
+            f"  and {len(rest):,} more terms, together {total:.9g}, and {zeros:,} that are zero (all: --terms all)"
+        )
+
+
+def _terms_table(e: Explanation, count: int) -> Table:
+    title = f"{count:,} {'term' if count == 1 else 'terms'}"
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    name = e.terms.factor_name
+    has_place = e.terms.factor_position is not None
+    for heading in ("top diff at", "top diff", f"{name} at" if has_place else "", name, "product", "running sum"):
+        table.add_column(heading, justify="right")
+    return table
+
+
+def _lost(e: Explanation, console: Console) -> None:
+    for reason, count in Counter(x.reason for x in e.lost).items():
+        places = [_place(x) for x in e.lost if x.reason == reason][:3]
+        more = ", ..." if count > 3 else ""
+        console.print(Text(f"  {count} lost to {reason}: {', '.join(places)}{more}", style="yellow"), soft_wrap=True)
+
+
+def _place(lost: Lost) -> str:
+    meets = f"[{', '.join(f'{x:g}' for x in lost.meets)}]"
+    return f"output {meets}" if lost.tap is None else f"tap {at(lost.tap)} at {meets}"
+
+
+def _derivations(e: Explanation, console: Console) -> None:
+    found = [d for d in e.derivations.values() if d is not None]
+    if len(found) < 2:
+        return
+    console.print(Text("\nThe same number, derived again", style="bold"))
+    for d in found:
+        console.print(Text.assemble("  ", (f"{d.value:.17g}", "green"), f"  {d.title}"), soft_wrap=True)
+        console.print(Padding(Text(d.text, style="dim"), (0, 0, 0, 5)))
+        for m in d.matrices:
+            console.print(Padding(_matrix(m), (0, 0, 0, 5)))
+
+
+def _matrix(m: Matrix) -> Table:
+    rows, columns = _cells_shown(m)
+    whole = (len(rows), len(columns)) == m.values.shape
+    cut = "" if whole else f" ({len(rows)} x {len(columns)} of {' x '.join(map(str, m.values.shape))} cells)"
+    table = Table(box=None, title=m.title + cut, title_justify="left", title_style="", padding=(0, 1))
+    table.add_column("", style="dim", no_wrap=True)
+    for c in columns:
+        table.add_column(m.columns[c], justify="right", header_style="dim", no_wrap=True)
+    marked = set(m.marked)
+    for r in rows:
+        table.add_row(m.rows[r], *[_cell(f"{m.values[r, c]:.3g}", (r, c) in marked) for c in columns])
+    return table
+
+
+def _cell(text: str, marked: bool) -> Text:
+    return Text(f"[{text}]", style="bold green") if marked else Text(text)
+
+
+def _cells_shown(m: Matrix) -> tuple[list[int], list[int]]:
+    """Rows and columns that fit a terminal: those of the first marked cells, where there are any."""
+    marked = sorted(m.marked)[:MOST_MARKED]
+    rows = sorted({r for r, _ in marked}) or list(range(min(MOST_ROWS, m.values.shape[0])))
+    columns = sorted({c for _, c in marked}) or list(range(min(MOST_COLUMNS, m.values.shape[1])))
+    return rows, columns
+
+
+def _proof(e: Explanation, console: Console) -> None:
+    lines = [
+        ("the engine's value", number(e.value, e.dtype), f"{e.dtype}, by {e.algorithm}"),
+        ("sum of the terms", f"{e.sum:.17g}", f"the engine is {e.ulp:+.2f} units in the last place away"),
+        ("central difference", f"{e.numeric.value:.12g}", f"float64, step {e.numeric.step:.1g}: {e.numeric.verdict}"),
+        ("algorithm's error", f"{e.algorithm_error:.2g}", "of the largest element, against float64, in all of it"),
+    ]  # fmt: skip
+    console.print()
+    for name, value, note in lines:
+        style = "bold red" if note.find(": wrong") >= 0 else ""
+        console.print(Text.assemble(f"  {name:<19}", (f"{value:<24}", "bold"), (note, style)), soft_wrap=True)
+
+
+def _chain(e: Explanation, console: Console) -> None:
+    if not e.chain:
+        return
+    console.print(Text("\nThe way to the loss, along the largest term of each sum", style="bold"))
+    for link in e.chain:
+        element = f"{link.blob}{at(link.index)}"
+        step = (
+            f"read by {link.layer} ({link.type}), {link.terms} terms, the largest {link.share:.0%}"
+            if link.layer
+            else "the objective"
+        )
+        console.print(f"  {element:<28} diff {link.diff:< 14.7g} {step}", soft_wrap=True)
+    console.print(
+        Text(
+            "  The diff of a blob is the derivative of the loss wrt that blob: it belongs between two layers.",
+            style="dim",
+        )
+    )
+
+
+def _symbols(e: Explanation, console: Console) -> None:
+    if not e.symbols:
+        return
+    console.print(Text("\nWhat texts call it", style="bold"))
+    table = Table(box=None, show_header=False, padding=(0, 1))
+    for symbol in e.symbols:
+        table.add_row("", symbol.symbol, symbol.meaning, Text(symbol.here, style="cyan"))
+    console.print(table)
