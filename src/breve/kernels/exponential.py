@@ -115,27 +115,29 @@ def elu_backward(x, y, dy, alpha, dx):
 
 
 @inline
-def _tanh_softplus(x):
-    """tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2), e = exp(x); beyond x = 20 it is 1 in either precision."""
+def _mish_product(x):
+    """p = e (e + 2), e = exp(x): tanh(log(1 + e)) = p / (p + 2). Beyond x = 20 that is 1 in either precision."""
     e = _exp(min(x, type(x)(20)))
-    product = e * (e + type(x)(2))
-    return product / (product + type(x)(2))
+    return e * (e + type(x)(2))
 
 
 @kernel
 def mish(x, y):
     """y = x tanh(log(1 + exp(x))); x and y may be one array."""
+    two = x.dtype.type(2)
     for i in prange(x.size):
-        y[i] = x[i] * _tanh_softplus(x[i])
+        p = _mish_product(x[i])
+        y[i] = x[i] * (p / (p + two))
 
 
 @kernel
 def mish_backward(x, dy, dx):
     """dx = dy (t + x (1 - t^2) / (1 + exp(-x))), t = tanh(log(1 + exp(x))); dy and dx may be one array."""
-    one = x.dtype.type(1)
+    one, two, four = x.dtype.type(1), x.dtype.type(2), x.dtype.type(4)
     for i in prange(x.size):
-        t = _tanh_softplus(x[i])
-        dx[i] = dy[i] * (t + x[i] * (one - t * t) / (one + _exp(-x[i])))
+        p = _mish_product(x[i])
+        rest = four * (p + one) / ((p + two) * (p + two))  # 1 - t^2 without cancellation
+        dx[i] = dy[i] * (p / (p + two) + x[i] * rest / (one + _exp(-x[i])))
 
 
 @kernel
