@@ -46,6 +46,9 @@ class Case:
     tolerance: float = 2e-7
     """Of the gradient check, relative to the gradient's norm."""
 
+    prepare: Callable[[Any], None] | None = None
+    """What is done to the layer after its setup, where it needs more than its prototxt."""
+
     def values(self) -> list[np.ndarray]:
         """The bottoms' values, always the same."""
         rng = np.random.default_rng(42)
@@ -53,11 +56,14 @@ class Case:
 
     def run(self, values: Sequence[np.ndarray] | None = None, **options: Any) -> LayerRun:
         """The layer built on its values, or on others."""
-        return LayerRun(
+        run = LayerRun(
             self.prototxt,
             self.values() if values is None else values,
             **{"tops": self.tops, "phase": self.phase, **options},
         )
+        if self.prepare is not None:
+            self.prepare(run.layer)
+        return run
 
     @property
     def layer(self) -> type:

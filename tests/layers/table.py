@@ -3,6 +3,7 @@
 from layers import (
     rows_activations,
     rows_convolution,
+    rows_data,
     rows_forks,
     rows_inputs,
     rows_losses,
@@ -16,6 +17,7 @@ from layers import (
 CASES = [
     *rows_activations.CASES,
     *rows_convolution.CASES,
+    *rows_data.CASES,
     *rows_forks.CASES,
     *rows_inputs.CASES,
     *rows_losses.CASES,

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import http.client
 import os
 import urllib.request
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from breve.data.files import whole_file
+from breve.data.files import make_folder
 from breve.errors import DataError
+from breve.proto.files import whole_file
 
 TIMEOUT_S = 30
 CHUNK_BYTES = 1 << 16
@@ -29,6 +31,7 @@ def fetch(urls: Iterable[str], path: str | os.PathLike[str], sha256: str, progre
     target = Path(path)
     if target.is_file() and _sha256(target) == sha256:
         return
+    make_folder(target.parent)
     failures = []
     for url in urls:
         try:
@@ -37,7 +40,7 @@ def fetch(urls: Iterable[str], path: str | os.PathLike[str], sha256: str, progre
                 if (found := _sha256(temporary)) != sha256:
                     raise DataError("other content", expected=f"sha256 {sha256}", found=found)
             return
-        except (OSError, ValueError, DataError) as error:
+        except DataError as error:
             failures.append(f"{url}: {error}")
     raise DataError(
         f"{target.name} cannot be fetched", found="; ".join(failures), hint="check the network, or fetch it by hand"
@@ -46,13 +49,16 @@ def fetch(urls: Iterable[str], path: str | os.PathLike[str], sha256: str, progre
 
 def _copy(url: str, temporary: Path, name: str, progress: Progress | None) -> None:
     done = 0
-    with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, open(temporary, "wb") as file:
-        total = int(response.headers.get("Content-Length") or 0)
-        while chunk := response.read(CHUNK_BYTES):
-            file.write(chunk)
-            done += len(chunk)
-            if progress is not None:
-                progress(name, done, total)
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as response, open(temporary, "wb") as file:
+            total = int(response.headers.get("Content-Length") or 0)
+            while chunk := response.read(CHUNK_BYTES):
+                file.write(chunk)
+                done += len(chunk)
+                if progress is not None:
+                    progress(name, done, total)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        raise DataError("no answer" if not done else "the transfer broke off", found=error) from error
     if done < total:
         raise DataError("the transfer broke off", expected=f"{total} bytes", found=done)
 

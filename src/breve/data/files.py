@@ -1,4 +1,4 @@
-"""Files and folders that appear whole or not at all."""
+"""Folders that appear whole or not at all."""
 
 from __future__ import annotations
 
@@ -15,19 +15,6 @@ DATABASE_FILES = frozenset({"data.mdb", "lock.mdb"})
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """A temporary path that is renamed to `path` when the block ends without an error, and removed otherwise."""
-    target = Path(path)
-    _make_folder(target.parent)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
 def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Path]:
     """A temporary folder that is renamed to `path` when the block ends without an error, and removed otherwise.
 
@@ -35,8 +22,11 @@ def whole_folder(path: str | os.PathLike[str], overwrite: bool = False) -> Itera
     """
     target = Path(path)
     check_free(target, overwrite)
-    _make_folder(target.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    make_folder(target.parent)
+    try:
+        temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise DataError(f"{target} cannot be written", found=error.strerror) from error
     try:
         new, old = temporary / "new", temporary / "old"
         new.mkdir()
@@ -59,7 +49,8 @@ def check_free(path: str | os.PathLike[str], overwrite: bool = False) -> None:
         raise DataError(f"{target} is no database, so it is not overwritten", hint="choose another name or remove it")
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, where they are missing. Raises DataError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

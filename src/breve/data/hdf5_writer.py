@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from pathlib import Path
 
 import h5py
@@ -16,7 +17,7 @@ class Hdf5Writer:
 
     def __init__(self, path: str) -> None:
         self.path = Path(path)
-        self._temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}")
+        self._temporary = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}")
         try:
             self._file = h5py.File(self._temporary, "w")
         except OSError as error:

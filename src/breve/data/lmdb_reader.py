@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import os
 import struct
+import weakref
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
@@ -72,6 +73,7 @@ class LmdbReader:
             raise DataError(
                 f"{self.path} is no LMDB database that can be read", found=f"{file}: {error.strerror}"
             ) from error
+        weakref.finalize(self, self._file.close)
         self._size_bytes = os.fstat(self._file.fileno()).st_size
         self._window, self._window_start = b"", 0
         try:
