@@ -2,10 +2,8 @@
 
 import os
 import re
-import select
 import signal
 import subprocess
-import time
 
 import pytest
 
@@ -85,14 +83,13 @@ def endless(folder, extra=""):
     (folder / "solver.prototxt").write_text(text.replace("max_iter: 8", "max_iter: 100000000") + extra)
 
 
-def wait_for(stream, words, seconds=60):
+def wait_for(stream, words):
     """Read a stream's lines until one holds the words."""
-    seen, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        if select.select([stream], [], [], 1)[0]:
-            seen.append(stream.readline())
-            if words in seen[-1]:
-                return seen
+    seen = []
+    for line in iter(stream.readline, ""):
+        seen.append(line)
+        if words in line:
+            return seen
     raise AssertionError("".join(seen))
 
 
