@@ -2,18 +2,18 @@
 
 import numpy as np
 import pytest
-from google.protobuf import text_format
 
 from breve import Net
-from breve.errors import LayerError, NetError
+from breve.errors import LayerError, NetError, UnsupportedError
 from breve.proto import NetParameter
+from breve.proto.text import parse
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 2 dim: 3 dim: 4 dim: 4 } } } '
 LABEL = 'layer { name: "lab" type: "Input" top: "label" input_param { shape { dim: 2 } } } '
 
 
 def net(text, phase="TRAIN", **options):
-    return Net(text_format.Parse(text, NetParameter()), phase, seed=1, **options)
+    return Net(parse(text, NetParameter), phase, seed=1, **options)
 
 
 def conv(name, bottom, top, extra=""):
@@ -43,7 +43,7 @@ def fill_inputs(n):
 def test_a_seed_makes_two_nets_alike_and_another_seed_does_not():
     text = INPUT + conv("c", "x", "c")
     first, second = net(text), net(text)
-    other = Net(text_format.Parse(text, NetParameter()), seed=2)
+    other = Net(parse(text, NetParameter), seed=2)
     np.testing.assert_array_equal(first.params["c"][0].data, second.params["c"][0].data)
     assert np.abs(first.params["c"][0].data - other.params["c"][0].data).max() > 0.1
 
@@ -246,6 +246,12 @@ def test_inconsistent_net_is_refused(text, error, message):
         net(text)
 
 
+def test_fork_field_that_a_layer_does_not_honour_is_refused():
+    text = INPUT + conv("c", "x", "c").replace("pad: 1", "pad: 1 hole: 2")
+    with pytest.raises(UnsupportedError, match=r"layer 'c' .Convolution.: fields of a fork.*convolution_param.hole"):
+        net(text)
+
+
 def test_shared_parameters_of_another_shape_are_refused():
     text = INPUT + conv("c", "x", "c", 'param { name: "w" }') + classifier("ip", "c", 'param { name: "w" }')
     with pytest.raises(LayerError, match=r"layer 'ip'.*parameter 'w' is shared with layer 'c'"):
@@ -258,3 +264,26 @@ def test_layer_number_or_name_that_is_not_there_is_refused():
         n.forward("conv2")
     with pytest.raises(NetError, match="no such layer number; expected 0 to 1, found 2"):
         n.forward(0, 2)
+
+
+def test_weights_survive_a_file_and_shared_ones_a_file_that_holds_them_once(tmp_path):
+    share = 'param { name: "w" } param { name: "b" }'
+    text = INPUT + conv("c", "x", "c", share) + conv("d", "c", "d", share)
+    first, other = net(text), Net(parse(text, NetParameter), seed=2)
+    for name in ("weights.caffemodel", "weights.caffemodel.h5"):
+        first.save(tmp_path / name)
+        other.params["c"][0].data[...] = 0
+        other.copy_from(tmp_path / name)
+        np.testing.assert_array_equal(other.params["d"][0].data, first.params["c"][0].data)
+
+
+def test_weights_of_another_shape_are_refused_and_nothing_is_copied():
+    source = net(INPUT + conv("c", "x", "c") + classifier("ip", "c"))
+    target = net(INPUT + conv("c", "x", "c") + classifier("ip", "x").replace("num_output: 5", "num_output: 6"))
+    before = target.params["c"][0].data.copy()
+    source.params["c"][0].data[...] = 7
+    with pytest.raises(
+        NetError, match=r"layer 'ip'.*parameter 0 has another shape; expected \(6, 48\), found \(5, 48\)"
+    ):
+        target.copy_from(source.to_proto())
+    np.testing.assert_array_equal(target.params["c"][0].data, before)

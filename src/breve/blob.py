@@ -150,6 +150,10 @@ class Blob:
         """Let `data` be the memory of `other.data`. Both must agree in count and order of memory."""
         self._data = other._data
 
+    def shares_data_with(self, other: Blob) -> bool:
+        """Whether `data` and `other.data` are one memory."""
+        return self._data is other._data
+
     def share_diff(self, other: Blob) -> None:
         """Let `diff` be the memory of `other.diff`."""
         self._diff = other._diff

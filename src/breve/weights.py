@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -31,29 +31,43 @@ def copy_from(steps: list[Step], source: Any) -> None:
     is_path = isinstance(source, (str, os.PathLike))
     origin = os.fspath(source) if is_path else "a NetParameter"
     targets = {step.layer.name: step for step in steps if step.layer.blobs}
-    pairs: list[tuple[Blob, np.ndarray]] = []
+    copies: list[Copy] = []
     for layer in (read_weights(source) if is_path else source).layer:
         if layer.name in targets and layer.blobs:
-            pairs += _pairs(targets[layer.name], layer, origin)
+            copies += _copies(targets[layer.name], layer, origin)
         elif layer.blobs:
             log.info("Ignoring source layer %s", layer.name)
-    for blob, array in pairs:
-        blob.data[...] = array.reshape(blob.shape)
+    _check_left_out(copies)
+    for copy in copies:
+        if copy.values is not None:
+            copy.blob.data[...] = copy.values.reshape(copy.blob.shape)
 
 
-def _pairs(step: Step, layer: Any, origin: str) -> list[tuple[Blob, np.ndarray]]:
+class Copy(NamedTuple):
+    """A parameter and the values for it; None where the file leaves them to the layer it shares them with."""
+
+    blob: Blob
+    values: np.ndarray | None
+    where: str
+
+
+def _copies(step: Step, layer: Any, origin: str) -> list[Copy]:
     where = f"{step.where}: weights from {origin}"
-    if len(layer.blobs) != len(step.layer.blobs):
+    blobs = step.layer.blobs
+    if len(layer.blobs) != len(blobs):
         raise NetError(
-            "the layer has another number of parameters",
-            where=where,
-            expected=len(step.layer.blobs),
-            found=len(layer.blobs),
+            "the layer has another number of parameters", where=where, expected=len(blobs), found=len(layer.blobs)
         )
-    return [
-        (blob, _fitting(blob, proto, i, where))
-        for i, (blob, proto) in enumerate(zip(step.layer.blobs, layer.blobs, strict=True))
-    ]
+    pairs = zip(blobs, layer.blobs, strict=True)
+    return [Copy(b, None if p is None else _fitting(b, p, i, where), where) for i, (b, p) in enumerate(pairs)]
+
+
+def _check_left_out(copies: list[Copy]) -> None:
+    """HDF5 files leave out a shared parameter after its first layer; any other that is missing is an error."""
+    filled = [copy.blob for copy in copies if copy.values is not None]
+    for copy in copies:
+        if copy.values is None and not any(copy.blob.shares_data_with(blob) for blob in filled):
+            raise NetError("a parameter is missing, and no other layer here shares it", where=copy.where)
 
 
 def _fitting(blob: Blob, proto: Any, index: int, where: str) -> np.ndarray:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from breve.blob import Blob
-from breve.errors import LayerError, NetError, did_you_mean, located
+from breve.errors import LayerError, NetError, UnsupportedError, did_you_mean, located
 from breve.graph import backward
 from breve.graph.description import LayerSpec
 from breve.graph.plan import Step
 from breve.graph.sharing import Parameters
 from breve.layers import layer_class
 from breve.layers.base import Layer
+from breve.proto.forks import fork_fields
 from breve.randomness import layer_generator
 
 AUTOMATIC = "(automatic)"
@@ -43,6 +44,7 @@ class Build:
         rng = layer_generator(self.seed, spec.param.name)
         layer = layer_class(spec.param.type)(spec.param, self.phase, self.dtype, rng)
         check_counts(layer)
+        check_fork_fields(layer)
         bottoms = [self._bottom(name) for name in spec.param.bottom]
         tops = [self._top(spec, j, name) for j, name in enumerate(spec.param.top)]
         if layer.auto_top_blobs:
@@ -114,6 +116,15 @@ def check_counts(layer: Layer) -> None:
             raise LayerError(f"wrong number of {word}", expected=count_words(least, most), found=found)
     if layer.equal_counts and bottoms != tops:
         raise LayerError("it gives one top for each bottom", expected=f"{bottoms} tops", found=tops)
+
+
+def check_fork_fields(layer: Layer) -> None:
+    """Raise UnsupportedError where the prototxt sets what a fork of Caffe added and this layer does not honour."""
+    unread = sorted(set(fork_fields(layer.param)) - layer.fork_fields)
+    if unread:
+        raise UnsupportedError(
+            "fields of a fork of Caffe that this layer does not honour", found=", ".join(unread), hint="remove them"
+        )
 
 
 def count_words(least: int, most: int | None) -> str:

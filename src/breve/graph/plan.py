@@ -35,7 +35,8 @@ class Step:
         try:
             self.layer.setup(self.bottom, self.top)
         except BreveError as error:
-            raise self._located(error) from None
+            error.where = error.where or self.where
+            raise
         self.reshape()
 
     def reshape(self) -> None:
@@ -44,7 +45,8 @@ class Step:
             self._shapes = [blob.shape for blob in self.bottom]
             self.layer.reshape(self.bottom, self.top)
         except BreveError as error:
-            raise self._located(error) from None
+            error.where = error.where or self.where
+            raise
         for top, weight in zip(self.top, self.loss_weights, strict=True):
             if weight:
                 top.diff[...] = weight
@@ -54,11 +56,12 @@ class Step:
         if self.layer.reshapes_always or self._shapes != [blob.shape for blob in self.bottom]:
             self.reshape()
         if self.layer.draws:
-            self.drawn_from = self.layer.rng.bit_generator.state
+            self.drawn_from = dict(self.layer.rng.bit_generator.state)
         try:
             self.layer.forward(self.bottom, self.top)
         except BreveError as error:
-            raise self._located(error) from None
+            error.where = error.where or self.where
+            raise
         return sum(
             float(weight * top.data.sum()) for top, weight in zip(self.top, self.loss_weights, strict=True) if weight
         )
@@ -70,8 +73,5 @@ class Step:
         try:
             self.layer.backward(self.top, self.propagate_down, self.bottom)
         except BreveError as error:
-            raise self._located(error) from None
-
-    def _located(self, error: BreveError) -> BreveError:
-        error.where = error.where or self.where
-        return error
+            error.where = error.where or self.where
+            raise

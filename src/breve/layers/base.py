@@ -58,6 +58,8 @@ class Layer:
     """`reshape` runs before every forward, not only when a bottom's shape has changed (layers of the user's own)."""
     draws: bool = False
     """`forward` draws from `rng`."""
+    fork_fields: ClassVar[frozenset[str]] = frozenset()
+    """Fields that a fork added to Caffe's own messages and that this layer honours, by dotted names."""
     shares_data: ClassVar[bool] = False
     """Its tops share their bottom's memory (Split, Flatten without a change of memory order)."""
 
@@ -98,14 +100,14 @@ class Layer:
         raise NotImplementedError
 
     def state(self) -> dict[str, Any]:
-        """What a snapshot keeps beside parameters, so that a resumed run is the interrupted one: plain values and arrays."""
+        """What a snapshot keeps beside parameters, so that a resumed run is the interrupted one: plain values."""
         return {"rng": self.rng.bit_generator.state}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         self.rng.bit_generator.state = state["rng"]
 
-    def close(self) -> None:  # noqa: B027 (most layers hold nothing to let go)
+    def close(self) -> None:
         """Let go of threads and files. Layers that hold some override this."""
 
     def add_parameter(self, shape: Sequence[int], filler: Any) -> Blob:
