@@ -17,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from breve.blob import aligned_zeros
 from breve.errors import UnsupportedError
 from breve.kernels import convolution
 from breve.kernels.threads import get_num_threads, set_num_threads
@@ -54,19 +55,35 @@ class Row:
         )
 
 
+def normal(size: int) -> np.ndarray:
+    """Random numbers, aligned as a blob's are."""
+    array = aligned_zeros(size, np.float32)
+    array[...] = np.random.default_rng(0).standard_normal(size, np.float32)
+    return array
+
+
+def feature_map(batch: int, channels: int, size: tuple[int, ...]) -> np.ndarray:
+    """A random feature map in Caffe's order and NHWC memory."""
+    values = normal(batch * channels * size[0] * size[1])
+    return values.reshape(batch, *size, channels).transpose(0, 3, 1, 2)
+
+
 class Case:
     """The arrays of one shape: in NHWC memory for breve, in both formats for PyTorch."""
 
     def __init__(self, shape: Shape) -> None:
         self.shape, g = shape, shape.geometry
-        rng = np.random.default_rng(0)
-        feature_map = lambda c, size: rng.standard_normal((g.batch, *size, c), np.float32).transpose(0, 3, 1, 2)  # noqa: E731
-        self.bottom, self.top_diff = feature_map(g.channels, g.in_shape), feature_map(g.num_output, g.out_shape)
-        self.weight = rng.standard_normal((g.num_output, g.channels // g.group, *g.kernel), np.float32)
-        self.bias = rng.standard_normal(g.num_output, np.float32) if shape.bias else None
-        self.top, self.bottom_diff = np.empty_like(self.top_diff), np.empty_like(self.bottom)
-        self.weight_diff = np.zeros_like(self.weight)
-        self.bias_diff = np.zeros(g.num_output, np.float32) if shape.bias else None
+        self.bottom, self.top_diff = (
+            feature_map(g.batch, channels, size)
+            for channels, size in ((g.channels, g.in_shape), (g.num_output, g.out_shape))
+        )
+        self.weight = normal(g.num_output * (g.channels // g.group) * g.kernel[0] * g.kernel[1])
+        self.weight = self.weight.reshape(g.num_output, g.channels // g.group, *g.kernel)
+        self.bias = normal(g.num_output) if shape.bias else None
+        self.top = feature_map(g.batch, g.num_output, g.out_shape)
+        self.bottom_diff = feature_map(g.batch, g.channels, g.in_shape)
+        self.weight_diff = aligned_zeros(self.weight.size, np.float32).reshape(self.weight.shape)
+        self.bias_diff = aligned_zeros(g.num_output, np.float32) if shape.bias else None
 
     def breve(self, plan: convolution.ConvPlan, pass_name: str) -> Callable[[], object]:
         """A call of one pass."""
@@ -178,7 +195,8 @@ def main() -> None:
                 break
             found = measure(shape, pass_name, algorithms, not options.no_check)
             rows += found
-            print("\n".join(row.text(peak) for row in found), flush=True)
+            for row in found:
+                print(row.text(peak), flush=True)
     print(summary(rows))
 
 

@@ -23,7 +23,8 @@ from breve.kernels.microkernel import call
 from breve.kernels.microkernel.depthwise import Run
 from breve.kernels.threads import kernel
 
-PIXELS = 8  # of a run: enough sums to keep the FMA pipelines busy, few enough for 16 registers
+PIXELS, PIXELS_WEIGHTS = 4, 14  # of a run: forward they are sums in registers; for the weights' gradient the taps are
+LINE = 16  # elements of a cache line
 STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
 
 
@@ -80,7 +81,7 @@ class Depthwise(Algorithm):
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
         super().__init__(geometry, dtype)
         self._multiplier = geometry.num_output // geometry.channels
-        self._channels_pad = -(-geometry.num_output // 16) * 16
+        self._channels_pad = (-(-geometry.num_output // LINE) + 1) * LINE  # a line more: taps in different cache sets
         g, axes = geometry, range(2)
         self._forward_phases = [[forward_phase(g, axis)] for axis in axes]
         self._data_phases = [backward_phases(g, axis) for axis in axes]
@@ -98,9 +99,10 @@ class Depthwise(Algorithm):
         if self._multiplier == 1:
             self._correlate(top_diff, weight, bottom_diff, self._data_phases, start, False)
             return
-        repeated = np.empty((*bottom_diff.shape[:3], self.geometry.num_output), self.dtype)
+        size = bottom_diff.size * self._multiplier
+        repeated = scratch("v", size, self.dtype)[:size].reshape(*bottom_diff.shape[:3], -1)
         self._correlate(top_diff, weight, repeated, self._data_phases, start, False)
-        repeated.reshape(*bottom_diff.shape, self._multiplier).sum(-1, out=bottom_diff)
+        _sum_repeated(repeated.reshape(-1), bottom_diff.reshape(-1), self._multiplier)
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
@@ -120,7 +122,12 @@ class Depthwise(Algorithm):
 
     def _repeated(self, bottom: np.ndarray) -> np.ndarray:
         """The bottom with every channel as often as it has outputs."""
-        return bottom if self._multiplier == 1 else np.repeat(bottom, self._multiplier, axis=-1)
+        if self._multiplier == 1:
+            return bottom
+        size = bottom.size * self._multiplier
+        repeated = scratch("v", size, self.dtype)[:size].reshape(*bottom.shape[:3], -1)
+        _repeat(bottom.reshape(-1), repeated.reshape(-1), self._multiplier)
+        return repeated
 
     def _correlate(
         self, x: np.ndarray, weight: np.ndarray, y: np.ndarray, phases: list[list[Phase]], bias: np.ndarray, relu: bool
@@ -170,7 +177,8 @@ def backward_phases(g: ConvGeometry, axis: int) -> list[Phase]:
 @cache
 def _runs(phase: Phase, in_size: int, dtype: str, accumulate: bool) -> tuple[np.ndarray, np.ndarray]:
     """Addresses of the functions for a row's runs of pixels, and (first input, first output) of each run."""
-    pixels = -(-phase.outputs // -(-phase.outputs // PIXELS))
+    most = PIXELS_WEIGHTS if accumulate else PIXELS
+    pixels = -(-phase.outputs // -(-phase.outputs // most))
     addresses, starts = [], []
     for o in range(0, phase.outputs, pixels):
         count, start = min(pixels, phase.outputs - o), phase.in_first + o * phase.in_stride
@@ -216,3 +224,21 @@ def _accumulate(x, parts, y, s, addresses, starts):
                     parts[work], first * s.w_row, s.w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels,
                     s.channels, last - first, s.channels, x, 0, 0,
                 )  # fmt: skip
+
+
+@kernel
+def _repeat(x, repeated, times):
+    for work in prange(STRIPS):
+        for i in range(x.size * work // STRIPS, x.size * (work + 1) // STRIPS):
+            for j in range(times):
+                repeated[i * times + j] = x[i]
+
+
+@kernel
+def _sum_repeated(repeated, x, times):
+    for work in prange(STRIPS):
+        for i in range(x.size * work // STRIPS, x.size * (work + 1) // STRIPS):
+            total = repeated[i * times]
+            for j in range(1, times):
+                total += repeated[i * times + j]
+            x[i] = total

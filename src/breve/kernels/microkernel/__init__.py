@@ -19,6 +19,7 @@ from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, RELU, emit_brgemm
 from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
+from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.transform import Matrix, emit_transform
@@ -32,6 +33,7 @@ __all__ = [
     "brgemm_address",
     "cache_folder",
     "call",
+    "copy_address",
     "depthwise_address",
     "function_address",
     "host_instruction_set",
@@ -44,6 +46,11 @@ __all__ = [
 def brgemm_address(dtype: Any, isa: InstructionSet | None = None) -> int:
     """Address of the micro-kernel for float32 or float64, compiled on first need (or read from the cache on disk)."""
     return function_address(emit_brgemm, "brgemm", np.dtype(dtype).char, isa=isa or host_instruction_set())
+
+
+def copy_address(dtype: Any, isa: InstructionSet | None = None) -> int:
+    """Address of copy(rows, columns, src, src_row, dst, dst_row): a matrix copied between row lengths."""
+    return function_address(emit_copy, "copy", np.dtype(dtype).char, isa=isa or host_instruction_set())
 
 
 def transform_address(

@@ -17,6 +17,9 @@ from llvmlite import ir
 from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64, local, opaque
 
+LINE_BYTES = 64
+_VECTOR_REGISTER = {"x86_64": "x", "aarch64": "w"}
+
 
 class Run(NamedTuple):
     """What a function is made for."""
@@ -36,51 +39,86 @@ def emit_correlate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
     q = ir.IRBuilder(fn.append_basic_block("entry"))
     lowest = q.select(q.icmp_signed("!=", relu, i64(0)), v.constant(0.0), v.constant(float("-inf")))
 
-    def one_vector(first: ir.Value, mask: ir.Value | None) -> None:
-        sums = [local(q, v.vector) for _ in range(run.pixels)]
-        start = v.load(q, q.gep(bias, [first]), mask)
-        for slot in sums:
-            q.store(start, slot)
+    def body(line: _Line) -> None:
+        start = line.load(bias)
+        sums = [line.variables(start) for _ in range(run.pixels)]
         with counted_loop(q, rows) as row:
-            weights = [v.load(q, at) for at in _along(q, w, first, row, w_row, w_tap, run.taps)]
-            for position, value in _pixels(q, v, x, first, row, x_row, x_col, run, mask):
+            weights = [line.load(at) for at in _along(q, _row(q, w, row, w_row), w_tap, run.taps)]
+            for position, value in _pixels(q, line, _row(q, x, row, x_row), x_col, run):
                 for pixel, tap in _pairs(run, position):
-                    q.store(v.multiply_add(q, value, weights[tap], q.load(sums[pixel])), sums[pixel])
-        for slot, at in zip(sums, _along(q, y, first, i64(0), y_col, y_col, run.pixels), strict=True):
-            value = q.load(slot)
-            v.store(q, q.select(q.fcmp_ordered("<", value, lowest), lowest, value), at, mask)
+                    line.multiply_add(value, weights[tap], sums[pixel])
+                line.fence(sums)
+        for slots, at in zip(sums, _along(q, y, y_col, run.pixels), strict=True):
+            values = [q.load(slot) for slot in slots]
+            line.store([q.select(q.fcmp_ordered("<", value, lowest), lowest, value) for value in values], at)
 
-    _each_vector(q, v, channels, one_vector)
+    _each_line(q, v, channels, body)
     return v.module
 
 
 def emit_accumulate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
-    """The module with `run` of the same arguments, `bias` and `relu` unused; pixels are dealt out over several sums."""
+    """The module with `run` of the same arguments, `bias` and `relu` unused."""
     v, fn = _function(isa, dtype)
     x, x_row, x_col, w, w_row, w_tap, y, y_col, rows, channels, _, _ = fn.args
     q = ir.IRBuilder(fn.append_basic_block("entry"))
-    parts = -(-isa.chains // run.taps)
 
-    def one_vector(first: ir.Value, mask: ir.Value | None) -> None:
-        sums = [[local(q, v.vector) for _ in range(run.taps)] for _ in range(parts)]
+    def body(line: _Line) -> None:
         with counted_loop(q, rows) as row:
-            places = _along(q, w, first, row, w_row, w_tap, run.taps)
-            for part in sums:
-                for slot, at in zip(part, places, strict=True):
-                    q.store(v.load(q, at) if part is sums[0] else v.constant(0.0), slot)
-            gradients = [v.load(q, at, mask) for at in _along(q, y, first, i64(0), y_col, y_col, run.pixels)]
-            for position, value in _pixels(q, v, x, first, row, x_row, x_col, run, mask):
+            places = _along(q, _row(q, w, row, w_row), w_tap, run.taps)
+            sums = [line.variables(line.load(at, masked=False)) for at in places]
+            pixels = _along(q, y, y_col, run.pixels)
+            gradients: dict[int, list[ir.Value]] = {}
+            for position, value in _pixels(q, line, _row(q, x, row, x_row), x_col, run):
                 for pixel, tap in _pairs(run, position):
-                    slot = sums[pixel % parts][tap]
-                    q.store(v.multiply_add(q, value, gradients[pixel], q.load(slot)), slot)
-            for tap, at in enumerate(places):
-                total = q.load(sums[0][tap])
-                for part in sums[1:]:
-                    total = q.fadd(total, q.load(part[tap]))
-                v.store(q, total, at)
+                    if pixel not in gradients:
+                        gradients[pixel] = line.load(pixels[pixel])
+                    line.multiply_add(value, gradients[pixel], sums[tap])
+                line.fence(sums)
+            for slots, at in zip(sums, places, strict=True):
+                line.store([q.load(slot) for slot in slots], at, masked=False)
 
-    _each_vector(q, v, channels, one_vector)
+    _each_line(q, v, channels, body)
     return v.module
+
+
+class _Line:
+    """Some vectors of channels that are worked on together, the only one of a tail masked."""
+
+    def __init__(self, q: ir.IRBuilder, v: Vectors, first: ir.Value, vectors: int, mask: ir.Value | None) -> None:
+        self.q, self.v, self.vectors, self.mask = q, v, vectors, mask
+        self.first = first
+
+    def _pointers(self, at: ir.Value) -> list[ir.Value]:
+        return [self.q.gep(at, [self.q.add(self.first, i64(u * self.v.lanes))]) for u in range(self.vectors)]
+
+    def load(self, at: ir.Value, masked: bool = True) -> list[ir.Value]:
+        """The channels of a pixel; a buffer has room for whole vectors and needs no mask."""
+        return [self.v.load(self.q, pointer, self.mask if masked else None) for pointer in self._pointers(at)]
+
+    def store(self, values: list[ir.Value], at: ir.Value, masked: bool = True) -> None:
+        """Write the channels of a pixel."""
+        for value, pointer in zip(values, self._pointers(at), strict=True):
+            self.v.store(self.q, value, pointer, self.mask if masked else None)
+
+    def variables(self, values: list[ir.Value]) -> list[ir.Value]:
+        """Registers that hold the values for now."""
+        slots = [local(self.q, self.v.vector) for _ in values]
+        for slot, value in zip(slots, values, strict=True):
+            self.q.store(value, slot)
+        return slots
+
+    def multiply_add(self, a: list[ir.Value], b: list[ir.Value], slots: list[ir.Value]) -> None:
+        """slots += a b."""
+        for x, y, slot in zip(a, b, slots, strict=True):
+            self.q.store(self.v.multiply_add(self.q, x, y, self.q.load(slot)), slot)
+
+    def fence(self, variables: list[list[ir.Value]]) -> None:
+        """Have these sums up to date before the next load: LLVM would load all first and run out of registers."""
+        constraint = _VECTOR_REGISTER.get(self.v.isa.machine)
+        if constraint is not None:
+            values = [self.q.load(slot) for slots in variables for slot in slots]
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            self.q.asm(kind, "", ",".join([constraint] * len(values) + ["~{memory}"]), values, side_effect=True)
 
 
 def _function(isa, dtype):
@@ -93,35 +131,43 @@ def _function(isa, dtype):
     return v, fn
 
 
-def _each_vector(q, v, channels, body):
-    """Emit the body for full vectors of channels and for the rest; it takes the first channel and a mask."""
-    with counted_loop(q, q.sdiv(q.add(channels, i64(v.lanes - 1)), i64(v.lanes))) as vector:
-        first = q.mul(vector, i64(v.lanes))
+def _each_line(q, v, channels, body):
+    """Emit the body for whole cache lines of channels, and for single vectors of what is left.
+
+    With 2^n channels all pixels of a row share few cache sets: a line should be used up before the next one is touched.
+    """
+    vectors = max(1, LINE_BYTES // v.isa.vector_bytes)
+    width = vectors * v.lanes
+    with counted_loop(q, q.sdiv(q.add(channels, i64(width - 1)), i64(width))) as line:
+        first = q.mul(line, i64(width))
         left = q.sub(channels, first)
-        with q.if_else(q.icmp_signed(">=", left, i64(v.lanes))) as (full, tail):
+        with q.if_else(q.icmp_signed(">=", left, i64(width))) as (full, tail):
             with full:
-                body(first, None)
-            with tail:
-                body(first, v.mask(q, left))
+                body(_Line(q, v, first, vectors, None))
+            with tail, counted_loop(q, q.sdiv(q.add(left, i64(v.lanes - 1)), i64(v.lanes))) as vector:
+                skip = q.mul(vector, i64(v.lanes))
+                body(_Line(q, v, q.add(first, skip), 1, v.mask(q, q.sub(left, skip))))
     q.ret_void()
 
 
-def _along(q, base, first, row, row_stride, stride, count):
-    """Pointers to `count` elements of a row, each reached from the one before."""
-    at = q.gep(base, [q.add(first, q.mul(row, row_stride))])
+def _row(q, base, row, stride):
+    return q.gep(base, [q.mul(row, stride)])
+
+
+def _along(q, at, stride, count):
+    """`count` pointers at a stride, each reached from the one before."""
     pointers = [at]
     for _ in range(count - 1):
-        at = opaque(q, q.gep(at, [stride]))
-        pointers.append(at)
-    return pointers
+        pointers.append(opaque(q, q.gep(pointers[-1], [stride])))
+    return pointers[:count]
 
 
-def _pixels(q, v, x, first, row, x_row, x_col, run, mask):
+def _pixels(q, line, x, x_col, run):
     """Load the positions of a row that lie inside the image, one by one."""
-    start = q.add(first, q.mul(x_col, i64(run.first)))
-    for position, at in enumerate(_along(q, x, start, row, x_row, x_col, max(0, run.last - run.first)), run.first):
+    start = q.gep(x, [q.mul(x_col, i64(run.first))])
+    for position, at in enumerate(_along(q, start, x_col, run.last - run.first), run.first):
         if _pairs(run, position):
-            yield position, v.load(q, at, mask)
+            yield position, line.load(at)
 
 
 def _pairs(run: Run, position: int) -> list[tuple[int, int]]:
