@@ -92,6 +92,14 @@ CASES = [
         tops=2,
         gradient=[],
     ),
+    Case(
+        "python_proposal",
+        'type: "Python" python_param { module: "rpn.proposal_layer" layer: "ProposalLayer"'
+        ' param_str: "feat_stride: 8" }',
+        [lambda rng: rng.uniform(0, 1, (1, 18, 3, 4)), (1, 36, 3, 4), fixed([[60, 90, 1]])],
+        gradient=[],
+        in_place=False,
+    ),
     Case("region", 'type: "Region" region_param { boxes_of_each_grid: 2 classes: 3 softmax: true }', [(2, 16, 3, 4)]),
     Case("region_sigmoid", 'type: "Region" region_param { boxes_of_each_grid: 2 classes: 3 }', [(2, 16, 3, 4)]),
     Case("region_loss", REGION_LOSS + "}", [(2, 16, 3, 4), YOLO_OBJECTS], gradient=[0]),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from breve.layers import LAYERS
+from breve.layers import LAYERS, layer_class
 from gradient import check_gradients
 from layers.cases import Case
 from layers.table import CASES
@@ -66,6 +67,14 @@ def test_every_recording_of_a_layer_is_covered():
     recorded = {path.stem for path in GOLDEN.glob("*.npz")} - {"net_lenet"}
     assert sorted(recorded - {name for case in CASES for name in case.golden}) == []
     assert sorted({name for case in CASES for name in case.golden} - recorded) == []
+
+
+@pytest.mark.parametrize("type", sorted(LAYERS))
+def test_docstring_has_the_sections_of_the_catalogue(type):
+    sections = re.findall(r"^    ([A-Z][a-z]+): ", layer_class(type).__doc__, re.MULTILINE)
+    assert {"Forward", "Backward", "Fields", "Source"} <= set(sections)
+    order = ["Forward", "Backward", "Blobs", "Params", "Fields", "Errors", "Source"]
+    assert sections == [name for name in order if name in sections]
 
 
 @every_case

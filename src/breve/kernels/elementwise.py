@@ -97,14 +97,18 @@ def scaled(x, weight, y):
 @kernel
 def insert_columns(part, begin, whole):
     """whole[:, begin : begin + columns of part] = part."""
+    columns = part.shape[1]
     for i in prange(part.shape[0]):
-        for j in range(part.shape[1]):
-            whole[i, begin + j] = part[i, j]
+        row = whole[i, begin : begin + columns]
+        for j in range(columns):
+            row[j] = part[i, j]
 
 
 @kernel
 def extract_columns(part, begin, whole):
     """part = whole[:, begin : begin + columns of part]."""
+    columns = part.shape[1]
     for i in prange(part.shape[0]):
-        for j in range(part.shape[1]):
-            part[i, j] = whole[i, begin + j]
+        row = whole[i, begin : begin + columns]
+        for j in range(columns):
+            part[i, j] = row[j]
