@@ -19,11 +19,18 @@ from numba import prange
 from breve.kernels import microkernel
 from breve.kernels.convolution.scratch import scratch
 from breve.kernels.convolution.taps import Axis
-from breve.kernels.microkernel import call
+from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.threads import get_num_threads, inline, kernel
 
-BAND_BYTES = 128 << 10  # input rows of a band; with a panel of weights they stay in the second-level cache
-CHUNK_BYTES = 16 << 10  # weights that stay in the first-level cache while a row of pixels passes
+import os
+
+TAPS_BYTES = int(os.environ.get("TB", "64")) << 10
+BAND_BYTES = (
+    int(os.environ.get("BB", "128")) << 10
+)  # input rows of a band; with a panel of weights they stay in the second-level cache
+CHUNK_BYTES = (
+    int(os.environ.get("CB", "16")) << 10
+)  # weights that stay in the first-level cache while a row of pixels passes
 TASKS = 16  # pieces of work, at least, if the output has that many rows and panels
 
 
@@ -71,6 +78,8 @@ class Sizes(NamedTuple):
     """Elements of a panel of weights."""
     taps: int
     """Taps of all phases."""
+    tap_rows: int
+    """Rows of taps in one call."""
 
 
 class PhaseRow(NamedTuple):
@@ -177,10 +186,13 @@ def plan_correlation(
     panels, panel = -(-k // nr), len(order) * c * nr
     columns = max(1, min(panels, CHUNK_BYTES // max(1, panel * item))) * nr
     chunks = -(-k // columns)
+    row_weights = max(len(p.taps) for p in w.phases) * c * nr * item
+    tap_rows = max(1, TAPS_BYTES // max(1, row_weights))
     splits = min(group * chunks, -(-TASKS // (batch * bands)))
     sizes = Sizes(
         batch, h_size, w.size, in_channels, out_h, out_shape[1], out_channels, group, c, k, h.scale, w.scale, h.step, w.step,
         h.low, h.high, before if copies else -1, width, rows, band, is_flat, columns, chunks, splits, nr, panel, len(order),
+        tap_rows,
     )  # fmt: skip
     return Correlation(
         sizes, np.array(phases, np.intp), np.array(shifts or [0], np.intp), np.array(offsets or [(0, 0)], np.int64).reshape(-1),
@@ -267,16 +279,20 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
     panel = (group * ((s.k + s.nr - 1) // s.nr) + column // s.nr) * s.panel
     channel = group * s.k + column
     rows = last - first if s.is_flat else 1
-    for q in range(first, min(last, count_h), rows):
-        low, high = 0, taps_h
-        while low < high and q * s.scale_h + shifts[first_shift + low] < 0:
-            low += 1
-        while low < high and q * s.scale_h + shifts[first_shift + high - 1] >= s.in_h:
-            high -= 1
-        a = origin + q * s.scale_h * s.width * s.in_channels + group * s.c
-        out = ((image * s.out_h + out_y + q * s.step_h) * s.out_w + out_x) * s.out_channels + channel
-        call(
-            address, rows * count_w, n, k, (high - low) * entries, source, a, s.scale_w * s.in_channels, 1, packed, panel,
-            s.nr, s.panel, y, out, s.step_w * s.out_channels, offsets, 2 * (first_offset + low * entries),
-            bias, channel, flags,
-        )  # fmt: skip
+    for tap in range(0, max(1, taps_h), s.tap_rows):
+        added = flags if tap + s.tap_rows >= taps_h else 0
+        if tap > 0:
+            added |= ACCUMULATE
+        for q in range(first, min(last, count_h), rows):
+            low, high = tap, min(taps_h, tap + s.tap_rows)
+            while low < high and q * s.scale_h + shifts[first_shift + low] < 0:
+                low += 1
+            while low < high and q * s.scale_h + shifts[first_shift + high - 1] >= s.in_h:
+                high -= 1
+            a = origin + q * s.scale_h * s.width * s.in_channels + group * s.c
+            out = ((image * s.out_h + out_y + q * s.step_h) * s.out_w + out_x) * s.out_channels + channel
+            call(
+                address, rows * count_w, n, k, (high - low) * entries, source, a, s.scale_w * s.in_channels, 1, packed,
+                panel, s.nr, s.panel, y, out, s.step_w * s.out_channels, offsets, 2 * (first_offset + low * entries),
+                bias, channel, added,
+            )  # fmt: skip

@@ -8,7 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
+from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.correlate import Correlation, plan_correlation
+from breve.kernels.convolution.correlate_weights import backward_weights, plan_weights
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.scratch import PackedWeights, scratch
 from breve.kernels.convolution.taps import backward_axis, forward_axis
@@ -58,3 +60,11 @@ class Direct(Algorithm):
         packed = scratch("weights", self._backward.packed_size, self.dtype)
         self._backward.pack(weight, packed, k_stride=c * h * w, j_stride=h * w)
         self._backward.run(top_diff, packed, bottom_diff)
+
+    def backward_weights(
+        self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
+    ) -> None:
+        """The product of im2col's columns by the top's gradient, block by block of pixels."""
+        backward_weights(plan_weights(self.geometry, self.dtype), top_diff, bottom_data, weight_diff)
+        if bias_diff is not None:
+            add_bias_diff(top_diff, bias_diff)

@@ -63,7 +63,7 @@ class Vectors:
         self.lanes = isa.lanes(dtype)
         self.vector = ir.VectorType(self.scalar, self.lanes)
         self._suffix = f"v{self.lanes}f{8 * dtype.itemsize}"
-        self._align_bytes = dtype.itemsize
+        self.align_bytes = dtype.itemsize
 
     def constant(self, value: float) -> ir.Constant:
         """The same number in all lanes."""
@@ -84,20 +84,20 @@ class Vectors:
         """A vector from memory; with a mask only its lanes are read, the others are 0."""
         pointer = q.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
-            return q.load(pointer, align=self._align_bytes)
+            return q.load(pointer, align=self.align_bytes)
         name = f"llvm.masked.load.{self._suffix}.p0{self._suffix}"
         function = self._intrinsic(name, self.vector, [pointer.type, I32, mask.type, self.vector])
-        return q.call(function, [pointer, ir.Constant(I32, self._align_bytes), mask, self.constant(0.0)])
+        return q.call(function, [pointer, ir.Constant(I32, self.align_bytes), mask, self.constant(0.0)])
 
     def store(self, q: ir.IRBuilder, value: ir.Value, pointer: ir.Value, mask: ir.Value | None = None) -> None:
         """A vector to memory; with a mask only its lanes are written."""
         pointer = q.bitcast(pointer, self.vector.as_pointer())
         if mask is None:
-            q.store(value, pointer, align=self._align_bytes)
+            q.store(value, pointer, align=self.align_bytes)
             return
         name = f"llvm.masked.store.{self._suffix}.p0{self._suffix}"
         function = self._intrinsic(name, ir.VoidType(), [self.vector, pointer.type, I32, mask.type])
-        q.call(function, [value, pointer, ir.Constant(I32, self._align_bytes), mask])
+        q.call(function, [value, pointer, ir.Constant(I32, self.align_bytes), mask])
 
     def store_first(self, q: ir.IRBuilder, vectors: list[tuple[ir.Value, ir.Value]], count: ir.Value) -> None:
         """The first `count` lanes of several vectors, each given as (local variable, pointer), to memory.
@@ -126,7 +126,7 @@ class Vectors:
             return
         numbers = ir.Constant(ir.VectorType(I32, width), [ir.Constant(I32, i) for i in range(width)])
         low = q.shuffle_vector(value, value, numbers)
-        q.store(low, q.bitcast(pointer, low.type.as_pointer()), align=self._align_bytes)
+        q.store(low, q.bitcast(pointer, low.type.as_pointer()), align=self.align_bytes)
 
     def _lane_numbers(self, first: int) -> ir.Constant:
         """first, first + 1, ... for a shuffle of a vector with itself: a rotation."""
@@ -135,7 +135,7 @@ class Vectors:
 
     def mask(self, q: ir.IRBuilder, count: ir.Value) -> ir.Value:
         """True in the first `count` lanes."""
-        index = I32 if self._align_bytes == 4 else I64
+        index = I32 if self.align_bytes == 4 else I64
         numbers = ir.Constant(ir.VectorType(index, self.lanes), [ir.Constant(index, i) for i in range(self.lanes)])
         count = q.trunc(count, index) if index is I32 else count
         return q.icmp_signed("<", numbers, self.broadcast(q, count))
