@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PROTO := src/breve/proto
 
-.PHONY: help venv demo test check lint format types proto clean
+.PHONY: help venv demo test check lint format types proto docs clean
 
 help:
 	@echo 'make demo    train LeNet on real handwritten digits (DEMO="--data FOLDER" for the whole of MNIST)'
@@ -13,6 +13,7 @@ help:
 	@echo 'make check   what CI runs: format, lint, types, tests'
 	@echo 'make format  rewrite the source in the project'\''s format'
 	@echo 'make proto   compile the schema after a change to $(PROTO)/*.proto'
+	@echo 'make docs    write docs/layers.md from the docstrings of the layers'
 	@echo 'make clean   remove what was built, .venv included'
 
 venv: $(READY)
@@ -41,6 +42,9 @@ types: venv
 
 proto: venv
 	$(BIN)/python scripts/make_proto.py
+
+docs: venv
+	$(BIN)/python scripts/make_layer_docs.py
 
 clean:
 	rm -rf $(VENV) build dist src/breve.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
