@@ -1,4 +1,4 @@
-"""Write docs/layers.md from the docstrings of the layers and the first case of each in the table of tests (`make docs`)."""
+"""Write docs/layers.md from the docstrings of the layers and their first cases in the table of tests (`make docs`)."""
 
 import inspect
 import re
@@ -15,13 +15,13 @@ SECTIONS = ("Forward", "Backward", "Blobs", "Params", "Fields", "Errors", "Sourc
 CAFFE = """AbsVal Accuracy ArgMax BatchNorm BatchReindex Bias BNLL Clip Concat ContrastiveLoss Convolution Crop Data
 Deconvolution Dropout DummyData Eltwise ELU Embed EuclideanLoss Exp Filter Flatten HDF5Data HDF5Output HingeLoss Im2col
 ImageData InfogainLoss InnerProduct Input Log LRN LSTM MemoryData MultinomialLogisticLoss MVN Parameter Pooling Power
-PReLU Python Reduction ReLU Reshape RNN Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax SoftmaxWithLoss Split
-SPP Swish TanH Threshold Tile WindowData""".split()
+PReLU Python Reduction ReLU Reshape RNN Scale Sigmoid SigmoidCrossEntropyLoss Silence Slice Softmax SoftmaxWithLoss
+Split SPP Swish TanH Threshold Tile WindowData""".split()  # noqa: SIM905
 
 HEAD = """# The layers
 
-Every layer type that a prototxt may name. In formulas x is the bottom's data, y the top's, dx and dy their diffs. A field is
-followed by its default. This page is made from the source by `make docs`.
+Every layer type that a prototxt may name. In formulas x is the bottom's data, y the top's, dx and dy their diffs.
+A field is followed by its default. This page is made from the source by `make docs`.
 """
 
 
@@ -68,7 +68,8 @@ def example(name: str) -> str:
     layer = parse(f'name: "{name.lower()}" {inside}', LayerParameter)
     layer.bottom.extend(bottoms)
     layer.top.extend(tops)
-    return "layer {\n" + "".join(f"  {line}\n" for line in to_text(layer).splitlines()) + "}\n"
+    text = re.sub(r'"[^"]*/([^"/]+)"', r'"path/to/\1"', to_text(layer))  # the tests' files are temporary
+    return "layer {\n" + "".join(f"  {line}\n" for line in text.splitlines()) + "}\n"
 
 
 if __name__ == "__main__":
