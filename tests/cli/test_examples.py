@@ -29,7 +29,7 @@ def test_example_is_found_in_a_checkout():
 
 def test_example_is_found_in_an_installed_package(monkeypatch, tmp_path):
     class Installed:
-        parts = ("..", "..", "..", "share", "breve", "examples", "mnist", "lenet_solver.prototxt")
+        name = "lenet_solver.prototxt"
 
         def locate(self):
             return tmp_path / "lenet_solver.prototxt"

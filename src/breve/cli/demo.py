@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,14 +86,18 @@ def _write_prototxts(folder: Path, test: Digits, iterations: int, seed: int | No
 
 
 def example(name: str) -> str:
-    """The text of a file of `examples/mnist`: in a checkout of the project, else where the package installed it."""
-    in_checkout = Path(breve.__file__).parents[2] / "examples" / "mnist" / name
-    if in_checkout.is_file():
-        return in_checkout.read_text(encoding="utf-8")
-    for file in metadata.files("breve") or ():
-        if file.parts[-2:] == ("mnist", name):
-            return Path(str(file.locate())).read_text(encoding="utf-8")
+    """The text of a file of `examples/mnist`, in a checkout of the project or as installed with the package."""
+    for path in _example_paths(name):
+        if path.is_file():
+            return path.read_text(encoding="utf-8")
     raise DataError(f"the example {name} is not installed with breve", hint="install breve again")
+
+
+def _example_paths(name: str) -> Iterator[Path]:
+    package = Path(breve.__file__).parent
+    yield package.parents[1] / "examples" / "mnist" / name
+    yield package.parent / "share" / "breve" / "examples" / "mnist" / name  # pip install --target
+    yield from (Path(str(file.locate())) for file in metadata.files("breve") or () if file.name == name)
 
 
 def _train(solver_file: Path) -> float:
