@@ -1,8 +1,10 @@
 """Statistics of channels, and what is computed with them, on contiguous (groups, rows, channels) arrays.
 
-BatchNorm over (N, H, W, C) is one group of N H W rows; per-image statistics are N groups of H W rows. Parameters and
+BatchNorm over (N, H, W, C) is one group of N H W rows; per-image statistics are N groups of H W rows. Coefficients and
 statistics are (groups, channels). Sums are taken over blocks of rows in the arrays' own precision, then over blocks in
 float64 and in order: as exact as need be, and the same on any number of threads.
+
+A kernel that may work in place (y and x one array) copies x to `kept` first, unless that has no elements.
 """
 
 from __future__ import annotations
@@ -23,77 +25,6 @@ def _blocks(rows, channels):
     return block, (rows + block - 1) // block
 
 
-@kernel
-def moments(x, mean, variance):
-    """The mean and the variance (divided by rows) of each channel.
-
-    Each block sums the squares about its own mean; blocks are joined by T. Chan's formula.
-    """
-    groups, rows, channels = x.shape
-    block, blocks = _blocks(rows, channels)
-    sums = np.zeros((groups, blocks, channels), x.dtype)
-    squares = np.zeros((groups, blocks, channels), x.dtype)
-    for unit in prange(groups * blocks):
-        g = unit // blocks
-        b = unit - g * blocks
-        first, end = b * block, min(b * block + block, rows)
-        for r in range(first, end):
-            for c in range(channels):
-                sums[g, b, c] += x[g, r, c]
-        for c in range(channels):
-            sums[g, b, c] /= end - first
-        for r in range(first, end):
-            for c in range(channels):
-                squares[g, b, c] += (x[g, r, c] - sums[g, b, c]) ** 2
-    for g in prange(groups):
-        total = np.zeros(channels)
-        spread = np.zeros(channels)
-        for b in range(blocks):
-            size = min(block, rows - b * block)
-            for c in range(channels):
-                total[c] += sums[g, b, c] * size
-        for b in range(blocks):
-            size = min(block, rows - b * block)
-            for c in range(channels):
-                spread[c] += squares[g, b, c] + size * (sums[g, b, c] - total[c] / rows) ** 2
-        for c in range(channels):
-            mean[g, c] = total[c] / rows
-            variance[g, c] = spread[c] / rows
-
-
-@kernel
-def normalise(x, mean, inverse, y, kept):
-    """y = (x - mean) inverse; y and x may be one array, then x is copied to `kept` (of no elements otherwise)."""
-    groups, rows, channels = x.shape
-    keeps = kept.size > 0
-    for row in prange(groups * rows):
-        g = row // rows
-        r = row - g * rows
-        if keeps:
-            for c in range(channels):
-                kept[g, r, c] = x[g, r, c]
-        for c in range(channels):
-            y[g, r, c] = (x[g, r, c] - mean[g, c]) * inverse[g, c]
-
-
-@kernel
-def normalise_sums(dy, x, mean, inverse, sum_dy, sum_dy_x):
-    """The sums over rows of dy, and of dy times the normalised x."""
-    groups, rows, channels = x.shape
-    block, blocks = _blocks(rows, channels)
-    plain = np.zeros((groups, blocks, channels), x.dtype)
-    weighted = np.zeros((groups, blocks, channels), x.dtype)
-    for unit in prange(groups * blocks):
-        g = unit // blocks
-        b = unit - g * blocks
-        for r in range(b * block, min(b * block + block, rows)):
-            for c in range(channels):
-                plain[g, b, c] += dy[g, r, c]
-                weighted[g, b, c] += dy[g, r, c] * ((x[g, r, c] - mean[g, c]) * inverse[g, c])
-    _add_blocks(plain, sum_dy)
-    _add_blocks(weighted, sum_dy_x)
-
-
 @inline
 def _add_blocks(partial, total):
     """total (groups, channels) = the sum over blocks of partial (groups, blocks, channels), in float64."""
@@ -108,20 +39,45 @@ def _add_blocks(partial, total):
 
 
 @kernel
-def normalise_backward(dy, x, mean, inverse, mean_dy, mean_dy_x, dx):
-    """dx = (dy - mean_dy - normalised x * mean_dy_x) inverse; dx and dy may be one array."""
+def moments(x, mean, variance):
+    """The mean and the variance (divided by rows) of each channel.
+
+    Each block sums the squares about its own mean; blocks are joined by T. Chan's formula.
+    """
     groups, rows, channels = x.shape
-    for row in prange(groups * rows):
-        g = row // rows
-        r = row - g * rows
+    block, blocks = _blocks(rows, channels)
+    means = np.zeros((groups, blocks, channels), x.dtype)
+    squares = np.zeros((groups, blocks, channels), x.dtype)
+    for unit in prange(groups * blocks):
+        g = unit // blocks
+        b = unit - g * blocks
+        first, end = b * block, min(b * block + block, rows)
+        for r in range(first, end):
+            for c in range(channels):
+                means[g, b, c] += x[g, r, c]
         for c in range(channels):
-            normalised = (x[g, r, c] - mean[g, c]) * inverse[g, c]
-            dx[g, r, c] = (dy[g, r, c] - mean_dy[g, c] - normalised * mean_dy_x[g, c]) * inverse[g, c]
+            means[g, b, c] /= end - first
+        for r in range(first, end):
+            for c in range(channels):
+                squares[g, b, c] += (x[g, r, c] - means[g, b, c]) ** 2
+    for g in prange(groups):
+        total = np.zeros(channels)
+        spread = np.zeros(channels)
+        for b in range(blocks):
+            for c in range(channels):
+                total[c] += means[g, b, c] * min(block, rows - b * block)
+        for b in range(blocks):
+            for c in range(channels):
+                off = means[g, b, c] - total[c] / rows
+                spread[c] += squares[g, b, c] + min(block, rows - b * block) * off * off
+        for c in range(channels):
+            mean[g, c] = total[c] / rows
+            variance[g, c] = spread[c] / rows
 
 
 @kernel
-def scale(x, factor, shift, y, kept):
-    """y = factor x + shift; y and x may be one array, then x is copied to `kept` (of no elements otherwise)."""
+def normalise(x, mean, gain, shift, y, kept):
+    """y = (x - mean) gain + shift; y and x may be one array."""
     groups, rows, channels = x.shape
     keeps = kept.size > 0
     for row in prange(groups * rows):
@@ -131,7 +87,36 @@ def scale(x, factor, shift, y, kept):
             for c in range(channels):
                 kept[g, r, c] = x[g, r, c]
         for c in range(channels):
-            y[g, r, c] = factor[g, c] * x[g, r, c] + shift[g, c]
+            y[g, r, c] = (x[g, r, c] - mean[g, c]) * gain[g, c] + shift[g, c]
+
+
+@kernel
+def normalise_sums(dy, x, mean, gain, sum_dy, sum_dy_z):
+    """The sums over rows of dy, and of dy z, where z = (x - mean) gain."""
+    groups, rows, channels = x.shape
+    block, blocks = _blocks(rows, channels)
+    plain = np.zeros((groups, blocks, channels), x.dtype)
+    weighted = np.zeros((groups, blocks, channels), x.dtype)
+    for unit in prange(groups * blocks):
+        g = unit // blocks
+        b = unit - g * blocks
+        for r in range(b * block, min(b * block + block, rows)):
+            for c in range(channels):
+                plain[g, b, c] += dy[g, r, c]
+                weighted[g, b, c] += dy[g, r, c] * ((x[g, r, c] - mean[g, c]) * gain[g, c])
+    _add_blocks(plain, sum_dy)
+    _add_blocks(weighted, sum_dy_z)
+
+
+@kernel
+def normalise_backward(dy, x, mean, offset, slope, gain, dx):
+    """dx = (dy - offset - (x - mean) slope) gain; dx and dy may be one array."""
+    groups, rows, channels = x.shape
+    for row in prange(groups * rows):
+        g = row // rows
+        r = row - g * rows
+        for c in range(channels):
+            dx[g, r, c] = (dy[g, r, c] - offset[g, c] - (x[g, r, c] - mean[g, c]) * slope[g, c]) * gain[g, c]
 
 
 @kernel
@@ -155,7 +140,7 @@ def scale_backward(dy, x, factor, dx, sum_dy, sum_dy_x):
 
 @kernel
 def prelu(x, slope, y, kept):
-    """y = x if x > 0 else slope x; y and x may be one array, then x is copied to `kept` (of no elements otherwise)."""
+    """y = x if x > 0 else slope x; y and x may be one array."""
     groups, rows, channels = x.shape
     keeps = kept.size > 0
     for row in prange(groups * rows):

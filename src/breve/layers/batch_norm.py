@@ -11,7 +11,7 @@ from breve.blob import Blob
 from breve.errors import LayerError
 from breve.kernels import channels
 from breve.layers.base import Layer
-from breve.layers.batch_norm_statistics import CaffeStatistics, NvidiaStatistics
+from breve.layers.batch_norm_statistics import CaffeStatistics, NvidiaStatistics, Statistics
 from breve.layers.coefficients import Coefficients, KeptBottom
 from breve.proto import FillerParameter
 
@@ -59,7 +59,7 @@ class BatchNorm(Layer):
         self.eps = max(param.eps, 1e-5) if self.is_nvidia else param.eps
         self.use_global_stats = self._reads_statistics(param)
         rule = NvidiaStatistics if self.is_nvidia else CaffeStatistics
-        self.statistics = rule(self.blobs, param.moving_average_fraction, self.eps)
+        self.statistics: Statistics = rule(self.blobs, param.moving_average_fraction, self.eps)
         self._freeze_statistics()
 
     def _reads_statistics(self, param: Any) -> bool:
@@ -114,6 +114,8 @@ class BatchNorm(Layer):
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """The gradient's three paths, or the one when the statistics are constants."""
+        if not (propagate_down[0] or self.is_nvidia):
+            return
         top_diff, mean, inverse = self.coefficients.grouped(top[0].diff), self.mean, self.inverse
         offset, slope, gain = np.zeros_like(mean), np.zeros_like(mean), self._gain()
         if self.is_nvidia or not self.use_global_stats:
@@ -139,10 +141,9 @@ class BatchNorm(Layer):
 
     def state(self) -> dict[str, Any]:
         """Beside the random state, how many batches NVIDIA's statistics have seen."""
-        return super().state() | {"batches": getattr(self.statistics, "batches", 0)}
+        return super().state() | {"batches": self.statistics.batches}
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Go on from what `state` returned."""
         super().set_state(state)
-        if self.is_nvidia:
-            self.statistics.batches = state.get("batches", 0)
+        self.statistics.batches = state["batches"]

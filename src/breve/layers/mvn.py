@@ -60,23 +60,22 @@ class MVN(Layer):
             self.inverse /= np.sqrt(variance) + eps
         kept = self.kept.keep(bottom_data, top[0] is bottom[0])
         with self.coefficients.overwritten(top[0].data) as top_data:
-            channels.normalise(bottom_data, self.mean, self.inverse, top_data, kept)
+            channels.normalise(bottom_data, self.mean, self.inverse, np.zeros_like(self.mean), top_data, kept)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """By x itself, by the mean and by the variance."""
         if not propagate_down[0]:
             return
         top_diff, x, mean, inverse = self.coefficients.grouped(top[0].diff), self.kept.values, self.mean, self.inverse
-        mean_dy, mean_dy_x = np.empty_like(mean), np.empty_like(mean)
-        channels.normalise_sums(top_diff, x, mean, inverse, mean_dy, mean_dy_x)
+        mean_dy, mean_dy_y = np.empty_like(mean), np.empty_like(mean)
+        channels.normalise_sums(top_diff, x, mean, inverse, mean_dy, mean_dy_y)
         mean_dy /= max(1, top_diff.shape[1])
-        mean_dy_x /= max(1, top_diff.shape[1])
+        mean_dy_y /= max(1, top_diff.shape[1])
         if self.param.mvn_param.across_channels:
-            mean_dy, mean_dy_x = self._over_channels(mean_dy), self._over_channels(mean_dy_x)
-        if not self.param.mvn_param.normalize_variance:
-            mean_dy_x[...] = 0
+            mean_dy, mean_dy_y = self._over_channels(mean_dy), self._over_channels(mean_dy_y)
+        slope = mean_dy_y * inverse if self.param.mvn_param.normalize_variance else np.zeros_like(inverse)
         with self.coefficients.overwritten(bottom[0].diff) as bottom_diff:
-            channels.normalise_backward(top_diff, x, mean, inverse, mean_dy, mean_dy_x, bottom_diff)
+            channels.normalise_backward(top_diff, x, mean, mean_dy, slope, inverse, bottom_diff)
 
     def _over_channels(self, values: np.ndarray) -> np.ndarray:
         """The mean of (N, C) over channels, given to each of them."""

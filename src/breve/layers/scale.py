@@ -78,7 +78,7 @@ class Scale(Layer):
         bottom_data = self.coefficients.grouped(bottom[0].data)
         kept = self.kept.keep(bottom_data, top[0] is bottom[0])
         with self.coefficients.overwritten(top[0].data) as top_data:
-            channels.scale(bottom_data, factor, shift, top_data, kept)
+            channels.normalise(bottom_data, np.zeros_like(factor), factor, shift, top_data, kept)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Gradients wrt the coefficients and the bottom, in one sweep."""
