@@ -1,0 +1,64 @@
+"""Terms listed beforehand, for layers whose sums the page's script cannot make by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from breve.explain.layers.base import Explainer
+from breve.explain.model import Terms, unravel
+from breve.explain.page.arrays import plain
+from breve.explain.wrt import Wrt
+
+MOST_CELLS, MOST_TERMS, MOST_SECONDS = 24_000, 400_000, 2.0
+"""Of one gradient: cells, terms of all of them, time to list them."""
+MOST_REMARKS = 256
+
+
+def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], all_remarks: bool) -> dict[str, Any]:
+    """The terms of the cells at `positions`, those that matter most first, as far as the limits allow."""
+    shape = e.values(wrt).shape
+    found: dict[int, Terms] = {}
+    remarks: dict[str, list[str]] = {}
+    total, begin = 0, perf_counter()
+    for position in positions:
+        index = unravel(position, shape)
+        found[position] = e.terms(wrt, index)
+        if all_remarks or len(found) <= MOST_REMARKS:
+            remarks[str(position)] = e.remarks(wrt, index)
+        total += len(found[position])
+        if total > MOST_TERMS or perf_counter() - begin > MOST_SECONDS:
+            break
+    return {**_packed(sorted(found.items())), "remarks": {p: text for p, text in remarks.items() if text}}
+
+
+def _packed(found: list[tuple[int, Terms]]) -> dict[str, Any]:
+    """Flat arrays: the terms of cell i lie from `ends[i - 1]` to `ends[i]`. What is the same for all is left out."""
+    terms = [t for _, t in found]
+    top, top_position, factor = (_joined(terms, name) for name in ("top", "top_position", "factor"))
+    has_place = bool(terms) and terms[0].factor_position is not None
+    single = all(len(t) == 1 for t in terms)
+    return {
+        "cells": plain(np.array([position for position, _ in found], np.int32)),
+        "ends": None if single else plain(np.cumsum([len(t) for t in terms]).astype(np.int32)),
+        "top": plain(top.astype(np.int32)) if top.any() else None,
+        "top_position": plain(top_position.astype(np.int32)),
+        "factor": plain(_smallest(factor)),
+        "factor_kind": "f4" if has_place and terms[0].factor.dtype == np.float32 else "f8",
+        "factor_position": plain(_joined(terms, "factor_position").astype(np.int32)) if has_place else None,
+        "factor_shape": list(terms[0].factor_shape) if has_place else None,
+        "factor_name": terms[0].factor_name if terms else "factor",
+    }
+
+
+def _joined(terms: list[Terms], name: str) -> np.ndarray:
+    return np.concatenate([np.asarray(getattr(t, name)) for t in terms] or [np.zeros(0)])
+
+
+def _smallest(values: np.ndarray) -> np.ndarray:
+    """float32 where nothing is lost by it, else float64."""
+    single = values.astype(np.float32)
+    return single if np.array_equal(single, values) else values.astype(np.float64)
