@@ -82,6 +82,7 @@ class Depthwise(Algorithm):
         super().__init__(geometry, dtype)
         self._multiplier = geometry.num_output // geometry.channels
         self._channels_pad = (-(-geometry.num_output // LINE) + 1) * LINE  # a line more: taps in different cache sets
+        self._fetch = microkernel.prefetch_address(self.dtype)
         g, axes = geometry, range(2)
         self._forward_phases = [[forward_phase(g, axis)] for axis in axes]
         self._data_phases = [backward_phases(g, axis) for axis in axes]
@@ -114,7 +115,7 @@ class Depthwise(Algorithm):
         size = plane.rows * plane.w_row
         parts = scratch("w", plane.batch * plane.strips * size, self.dtype)[: plane.batch * plane.strips * size]
         addresses, starts = _runs(phase_w, plane.in_w, self.dtype.char, accumulate=True)
-        _accumulate(x.reshape(-1), parts.reshape(-1, size), top_diff.reshape(-1), plane, addresses, starts)
+        _accumulate(x.reshape(-1), parts.reshape(-1, size), top_diff.reshape(-1), plane, addresses, starts, self._fetch)
         total = parts.reshape(-1, *self.geometry.kernel, self._channels_pad).sum(0)[..., : self.geometry.num_output]
         weight_diff += total.transpose(2, 0, 1)[:, None]
         if bias_diff is not None:
@@ -137,7 +138,7 @@ class Depthwise(Algorithm):
                 plane = self._plane(x, y, phase_h, phase_w)
                 addresses, starts = _runs(phase_w, plane.in_w, self.dtype.char, accumulate=False)
                 w = self._packed(weight, phase_h, phase_w)
-                _correlate(x.reshape(-1), w, y.reshape(-1), plane, addresses, starts, bias, int(relu))
+                _correlate(x.reshape(-1), w, y.reshape(-1), plane, addresses, starts, bias, int(relu), self._fetch)
 
     def _packed(self, weight: np.ndarray, phase_h: Phase, phase_w: Phase) -> np.ndarray:
         """The weights of a phase's taps, channels last and padded."""
@@ -191,7 +192,9 @@ def _runs(phase: Phase, in_size: int, dtype: str, accumulate: bool) -> tuple[np.
 
 
 @kernel
-def _correlate(x, w, y, s, addresses, starts, bias, relu):
+def _correlate(x, w, y, s, addresses, starts, bias, relu, fetch):
+    """Row by row; while one is computed, the input rows that only the next one needs are fetched."""
+    runs = addresses.size
     for work in prange(s.batch * s.outputs):
         image, o = work // s.outputs, work % s.outputs
         base = s.in_first + o * s.in_stride
@@ -199,7 +202,10 @@ def _correlate(x, w, y, s, addresses, starts, bias, relu):
         last = max(first, min(s.rows, (s.in_h - 1 - base) // s.step + 1))
         x_row = (image * s.in_h + base + first * s.step) * s.in_w
         y_row = (image * s.out_h + s.first + o * s.stride) * s.out_w
-        for run in range(addresses.size):
+        ahead, fresh = (image * s.in_h + base + (s.rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
+        for run in range(runs):
+            begin, end = fresh * run // runs, fresh * (run + 1) // runs
+            call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
             call(
                 addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels, w,
                 first * s.w_row, s.w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels, s.y_col, last - first,
@@ -208,7 +214,9 @@ def _correlate(x, w, y, s, addresses, starts, bias, relu):
 
 
 @kernel
-def _accumulate(x, parts, y, s, addresses, starts):
+def _accumulate(x, parts, y, s, addresses, starts, fetch):
+    """Strip by strip of rows, each with sums of its own."""
+    runs = addresses.size
     for work in prange(s.batch * s.strips):
         image, strip = work // s.strips, work % s.strips
         parts[work, :] = 0
@@ -218,7 +226,10 @@ def _accumulate(x, parts, y, s, addresses, starts):
             last = max(first, min(s.rows, (s.in_h - 1 - base) // s.step + 1))
             x_row = (image * s.in_h + base + first * s.step) * s.in_w
             y_row = (image * s.out_h + o) * s.out_w
-            for run in range(addresses.size):
+            ahead, fresh = (image * s.in_h + base + (s.rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
+            for run in range(runs):
+                begin, end = fresh * run // runs, fresh * (run + 1) // runs
+                call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
                 call(
                     addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels,
                     parts[work], first * s.w_row, s.w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels,

@@ -22,6 +22,7 @@ from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
+from breve.kernels.microkernel.prefetch import emit_prefetch
 from breve.kernels.microkernel.transform import Matrix, emit_transform
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "depthwise_address",
     "function_address",
     "host_instruction_set",
+    "prefetch_address",
     "tile_columns",
     "tile_rows",
     "transform_address",
@@ -66,6 +68,11 @@ def depthwise_address(dtype: Any, run: Run, accumulate: bool, isa: InstructionSe
     """Address of a depthwise correlation along a run of pixels, or of its gradient. See `depthwise.py`."""
     emit = emit_accumulate if accumulate else emit_correlate
     return function_address(emit, "run", np.dtype(dtype).char, run, isa=isa or host_instruction_set())
+
+
+def prefetch_address(dtype: Any, isa: InstructionSet | None = None) -> int:
+    """Address of a function that fetches memory into the second-level cache. See `prefetch.py`."""
+    return function_address(emit_prefetch, "prefetch", np.dtype(dtype).char, isa=isa or host_instruction_set())
 
 
 def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:

@@ -52,7 +52,7 @@ def emit_correlate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
             values = [q.load(slot) for slot in slots]
             line.store([q.select(q.fcmp_ordered("<", value, lowest), lowest, value) for value in values], at)
 
-    _each_line(q, v, channels, body)
+    _each_line(q, v, channels, line_vectors(isa), body)
     return v.module
 
 
@@ -77,8 +77,13 @@ def emit_accumulate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
             for slots, at in zip(sums, places, strict=True):
                 line.store([q.load(slot) for slot in slots], at, masked=False)
 
-    _each_line(q, v, channels, body)
+    _each_line(q, v, channels, min(line_vectors(isa), isa.registers * 3 // 4 // run.taps), body)
     return v.module
+
+
+def line_vectors(isa: InstructionSet) -> int:
+    """Vectors in a cache line."""
+    return max(1, LINE_BYTES // isa.vector_bytes)
 
 
 class _Line:
@@ -115,8 +120,8 @@ class _Line:
     def fence(self, variables: list[list[ir.Value]]) -> None:
         """Have these sums up to date before the next load: LLVM would load all first and run out of registers."""
         constraint = _VECTOR_REGISTER.get(self.v.isa.machine)
-        if constraint is not None:
-            values = [self.q.load(slot) for slots in variables for slot in slots]
+        values = [self.q.load(slot) for slots in variables for slot in slots]
+        if constraint is not None and len(values) < self.v.isa.registers:
             kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
             self.q.asm(kind, "", ",".join([constraint] * len(values) + ["~{memory}"]), values, side_effect=True)
 
@@ -131,12 +136,12 @@ def _function(isa, dtype):
     return v, fn
 
 
-def _each_line(q, v, channels, body):
-    """Emit the body for whole cache lines of channels, and for single vectors of what is left.
+def _each_line(q, v, channels, vectors, body):
+    """Emit the body for some vectors of channels at a time, and for single ones of what is left.
 
     With 2^n channels all pixels of a row share few cache sets: a line should be used up before the next one is touched.
     """
-    vectors = max(1, LINE_BYTES // v.isa.vector_bytes)
+    vectors = max(1, vectors)
     width = vectors * v.lanes
     with counted_loop(q, q.sdiv(q.add(channels, i64(width - 1)), i64(width))) as line:
         first = q.mul(line, i64(width))
