@@ -90,4 +90,13 @@ CASES: list[Case] = [
         golden=["prelu_shared"],
     ),
     Case("prelu_two_axes", f'type: "PReLU" prelu_param {{ {RANDOM} }}', [(4, 7)], kinks=(0,)),
+    Case("axpy", 'type: "Axpy"', [(2, 3), (2, 3, 4, 5), (2, 3, 4, 5)]),
+    Case("axpy_four_axes", 'type: "Axpy"', [(2, 3, 1, 1), (2, 3, 4, 5), (2, 3, 4, 5)]),
+    Case("normalize", 'type: "Normalize"', [(2, 3, 4, 5)]),
+    Case(
+        "normalize_channels",
+        f'type: "Normalize" norm_param {{ across_spatial: false channel_shared: false scale_{RANDOM} }}',
+        [(2, 3, 4, 5)],
+    ),
+    Case("normalize_two_axes", 'type: "Normalize" norm_param { across_spatial: false eps: 0.1 }', [(4, 3)]),
 ]

@@ -12,6 +12,7 @@ from layers import (
     rows_products,
     rows_recurrent,
     rows_shape,
+    rows_sizes,
 )
 
 CASES = [
@@ -26,4 +27,5 @@ CASES = [
     *rows_products.CASES,
     *rows_recurrent.CASES,
     *rows_shape.CASES,
+    *rows_sizes.CASES,
 ]

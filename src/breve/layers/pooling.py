@@ -13,6 +13,7 @@ from breve.errors import LayerError
 from breve.layers.base import Layer
 from breve.layers.pooling_methods import METHODS, PoolMethod, PoolWindow
 from breve.layers.views import channels_last, overwritten_channels_last
+from breve.layers.window import pair
 
 
 def pooled_size(size: int, kernel: int, stride: int, pad: int, *, padded: bool, floor: bool) -> int:
@@ -68,12 +69,12 @@ class Pooling(Layer):
         """Read the window and the method."""
         param = self.param.pooling_param
         self.is_global = param.global_pooling
-        self.stride = _pair(param, "stride", "stride", 1)
-        self.pad = _pair(param, "pad", "pad", 0)
+        self.stride = pair(param, "stride", "stride", 1)
+        self.pad = pair(param, "pad", "pad", 0)
         if self.is_global:
             self._check_global(param)
         else:
-            self.kernel = _pair(param, "kernel_size", "kernel", None)
+            self.kernel = pair(param, "kernel_size", "kernel", None)
             self._check_window(param)
         if len(top) > 1 and param.pool != param.MAX:
             raise LayerError("a second top, the mask, is for MAX pooling only", hint="remove it")
@@ -188,20 +189,6 @@ def pyramid_window(in_shape: tuple[int, int], bins: int) -> PoolWindow:
     if any(p >= k for p, k in zip(pad, kernel, strict=True)):
         raise LayerError("the image is too small for its pyramid", found=in_shape, hint="lower pyramid_height")
     return (*kernel, *kernel, *pad)
-
-
-def _pair(param: Any, field: str, stem: str, default: int | None) -> tuple[int, int]:
-    """One size for both axes, or `stem_h` and `stem_w`. Raises LayerError."""
-    both, one_h, one_w = (param.HasField(name) for name in (field, f"{stem}_h", f"{stem}_w"))
-    if one_h != one_w or (both and one_h):
-        raise LayerError(
-            f"{field} and {stem}_h, {stem}_w do not fit", expected=f"{field}, or both {stem}_h and {stem}_w"
-        )
-    if one_h:
-        return getattr(param, f"{stem}_h"), getattr(param, f"{stem}_w")
-    if not both and default is None:
-        raise LayerError(f"{field} is missing", expected=f"{field}, or {stem}_h and {stem}_w")
-    return (getattr(param, field),) * 2
 
 
 def _image_shape(blob: Blob) -> tuple[int, int, int, int]:

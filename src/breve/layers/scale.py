@@ -200,3 +200,54 @@ class PReLU(Layer):
             channels.prelu_backward(top_diff, self.kept.values, slope, scratch, sum_negative)
         if self.param_propagate_down[0]:
             self.blobs[0].diff[...] += self.coefficients.collapse(sum_negative)
+
+
+class Axpy(Layer):
+    """One image scaled by channel, plus another: what ends a squeeze-and-excitation block.
+
+    Forward: y = a x + b, a being one number for each channel of each image.
+    Backward: da = the sum of dy x over pixels; dx = a dy; db = dy.
+    Blobs: bottoms a (N, C) or (N, C, 1, 1), x (N, C, ...), and b of x's shape; top of x's shape.
+    Fields: none.
+    Errors: bottoms whose shapes do not fit.
+    Source: SENet's axpy_layer; J. Hu et al., Squeeze-and-excitation networks, 2017.
+    """
+
+    bottom_counts: ClassVar[tuple[int, int | None]] = (3, 3)
+
+    def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Top as x."""
+        factor, shape = bottom[0].shape, bottom[1].shape
+        if len(shape) < 2 or factor not in (shape[:2], (*shape[:2], 1, 1)):
+            raise LayerError("the factors do not fit the images", expected=shape[:2], found=factor)
+        if bottom[2].shape != shape:
+            raise LayerError("the images differ in shape", expected=shape, found=bottom[2].shape)
+        self.coefficients = Coefficients(shape, 0, shape[:2])
+        top[0].reshape_like(bottom[1])
+
+    def _factor(self, bottom: Sequence[Blob]) -> np.ndarray:
+        return self.coefficients.expand(bottom[0].data)
+
+    def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
+        """Multiply and add."""
+        factor, nothing = self._factor(bottom), np.empty((1, 0, 0), self.dtype)
+        zero = np.zeros_like(factor)
+        with self.coefficients.overwritten(top[0].data) as top_data:
+            channels.normalise(self.coefficients.grouped(bottom[1].data), zero, factor, zero, top_data, nothing)
+            top_data += self.coefficients.grouped(bottom[2].data)
+
+    def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
+        """Wrt the factors and x in one sweep; b takes dy."""
+        top_diff, factor = self.coefficients.grouped(top[0].diff), self._factor(bottom)
+        sum_dy, sum_dy_x = np.empty_like(factor), np.empty_like(factor)
+        bottom_data = self.coefficients.grouped(bottom[1].data)
+        if propagate_down[1]:
+            with self.coefficients.overwritten(bottom[1].diff) as bottom_diff:
+                channels.scale_backward(top_diff, bottom_data, factor, bottom_diff, sum_dy, sum_dy_x)
+        elif propagate_down[0]:
+            unscaled = np.zeros_like(factor), np.ones_like(factor)
+            channels.normalise_sums(top_diff, bottom_data, *unscaled, sum_dy, sum_dy_x)
+        if propagate_down[0]:
+            bottom[0].diff[...] = sum_dy_x.reshape(bottom[0].shape)
+        if propagate_down[2]:
+            bottom[2].diff[...] = top[0].diff

@@ -1,4 +1,4 @@
-"""Kernel, stride, pad and dilation of a ConvolutionParameter."""
+"""Kernel, stride, pad and dilation, as ConvolutionParameter and PoolingParameter give them."""
 
 from __future__ import annotations
 
@@ -61,3 +61,17 @@ def _sizes(param: Any, field: str, stem: str | None, spatial_axes: int, default:
     if len(repeated) not in (1, spatial_axes):
         raise LayerError(f"{field} does not fit", expected=f"1 or {spatial_axes} values", found=len(repeated))
     return repeated if len(repeated) == spatial_axes else repeated * spatial_axes
+
+
+def pair(param: Any, field: str, stem: str, default: int | None) -> tuple[int, int]:
+    """Height and width as in a PoolingParameter: `field` for both, or `stem_h` and `stem_w`. Raises LayerError."""
+    both, one_h, one_w = (param.HasField(name) for name in (field, f"{stem}_h", f"{stem}_w"))
+    if one_h != one_w or (both and one_h):
+        raise LayerError(
+            f"{field} and {stem}_h, {stem}_w do not fit", expected=f"{field}, or both {stem}_h and {stem}_w"
+        )
+    if one_h:
+        return getattr(param, f"{stem}_h"), getattr(param, f"{stem}_w")
+    if not both and default is None:
+        raise LayerError(f"{field} is missing", expected=f"{field}, or {stem}_h and {stem}_w")
+    return (getattr(param, field),) * 2
