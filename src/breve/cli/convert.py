@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-
 import click
 
+from breve.cli.bar import counted
 from breve.cli.command import Command
 from breve.errors import DataError
 
 _overwrite = click.option("--overwrite", is_flag=True, help="Replace an older database.")
 _pixels = click.IntRange(min=1)
-
-
-@contextmanager
-def _counted(description: str) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on a terminal that counts what is done; elsewhere nothing."""
-    if not sys.stdout.isatty():
-        yield None
-        return
-    from rich.console import Console
-
-    from breve.cli.view import progress_bar
-
-    with progress_bar(Console()) as progress:
-        task = progress.add_task(description, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total or None)
 
 
 @click.command("convert-mnist", cls=Command)
@@ -87,7 +69,7 @@ def convert_imageset(
     def warn(error: DataError) -> None:
         click.echo(f"skipped: {error}", err=True)
 
-    with _counted("converting") as progress:
+    with counted("converting") as progress:
         count = write_imageset(
             listfile,
             root,
@@ -117,7 +99,7 @@ def compute_mean(database: str, mean_file: str | None, backend: str) -> None:
     from breve.data.images import compute_mean as mean_of
     from breve.proto.binary import write_mean
 
-    with _counted("averaging") as progress:
+    with counted("averaging") as progress:
         mean = mean_of(database, backend.upper(), progress=progress)
     if mean_file is not None:
         write_mean(mean, mean_file)

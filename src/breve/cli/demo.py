@@ -6,11 +6,12 @@ import re
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 import breve
+from breve.cli.bar import counted
 from breve.cli.command import Command
 from breve.errors import DataError
 
@@ -57,20 +58,10 @@ def demo(data: str | None, full: bool, iterations: int | None, seed: int | None,
 
 
 def _fetch(folder: str) -> None:
-    from rich.console import Console
-
-    from breve.cli.view import progress_bar
     from breve.data import mnist
 
-    with progress_bar(Console(stderr=True)) as progress:
-        tasks: dict[str, Any] = {}
-
-        def show(name: str, done_bytes: int, total_bytes: int) -> None:
-            if name not in tasks:
-                tasks[name] = progress.add_task(name)
-            progress.update(tasks[name], completed=done_bytes, total=total_bytes or None)
-
-        mnist.download(folder, progress=show)
+    with counted("fetching MNIST") as show:
+        mnist.download(folder, progress=lambda name, done_bytes, total_bytes: show(done_bytes, total_bytes))
 
 
 def _write_prototxts(folder: Path, test: Digits, iterations: int, seed: int | None) -> Path:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from breve.solvers import Action
+from breve.solvers import Action, Report
 
 EFFECTS = {"stop": Action.STOP, "snapshot": Action.SNAPSHOT, "none": Action.NONE}
 
@@ -32,8 +32,8 @@ class Requests:
 
 
 @contextmanager
-def watched(sigint: Action, sighup: Action) -> Iterator[Requests]:
-    """Turn SIGINT and SIGHUP into requests while the block runs."""
+def watched(sigint: Action, sighup: Action, report: Report) -> Iterator[Requests]:
+    """Turn SIGINT and SIGHUP into requests while the block runs, and report them."""
     requests = Requests()
     effects: dict[int, Action] = {signal.SIGINT: sigint}
     if hasattr(signal, "SIGHUP"):
@@ -41,6 +41,7 @@ def watched(sigint: Action, sighup: Action) -> Iterator[Requests]:
 
     def receive(number: int, frame: Any) -> None:
         requests.add(effects[number])
+        report.asked(effects[number])
 
     before = {number: signal.signal(number, receive) for number in effects}
     try:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 import numpy as np
 
+from breve.cli.bar import counted
 from breve.cli.command import Command
 
 
@@ -65,14 +66,11 @@ class Means:
 
 
 def _score_on_terminal(net: Any, iterations: int) -> None:
-    from rich.console import Console
-
-    from breve.cli.view import progress_bar
-
     means = Means(net)
-    with progress_bar(Console()) as progress:
-        for _ in progress.track(range(iterations), description="testing"):
+    with counted("testing") as show:
+        for done in range(iterations):
             means.run_batch()
+            show(done + 1, iterations)
     click.echo("\n".join([f"Loss: {means.loss:g}", *means.lines()]))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from breve.cli.bar import counted
 from breve.cli.command import Command
 
 
@@ -72,19 +73,10 @@ def _run(times: list[LayerTime]) -> None:
 
 
 def _repeat(run: Callable[[], None], iterations: int) -> None:
-    """Run so often, with a bar on a terminal."""
-    if not sys.stdout.isatty():
-        for _ in range(iterations):
+    with counted("timing") as show:
+        for done in range(iterations):
             run()
-        return
-    from rich.console import Console
-
-    from breve.cli.view import progress_bar
-
-    with progress_bar(Console()) as progress:
-        progress.live.transient = True
-        for _ in progress.track(range(iterations), description="timing"):
-            run()
+            show(done + 1, iterations)
 
 
 def algorithms(step: Any) -> str:

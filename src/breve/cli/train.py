@@ -58,6 +58,6 @@ def training(
 
     with reporter(sys.stdout.isatty()) as report, closing(Solver(solver_file, weights=weights)) as solver:
         solver.report = report
-        with watched(EFFECTS[sigint], EFFECTS[sighup]) as requests:
+        with watched(EFFECTS[sigint], EFFECTS[sighup], report) as requests:
             solver.requested_action = requests.take
             yield solver

@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn
 
+from breve.cli.bar import progress_bar
 from breve.cli.log import log_to_stdout
+from breve.solvers import Action
 from breve.solvers.report import Report, Scores
 
 if TYPE_CHECKING:
@@ -19,27 +20,12 @@ if TYPE_CHECKING:
 BETWEEN_UPDATES_S = 0.1
 
 
-def progress_bar(console: Console, *more: TextColumn) -> Progress:
-    """A bar with its count, `more`, and the time left."""
-    return Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        *more,
-        TimeRemainingColumn(compact=True),
-        TextColumn("left"),
-        console=console,
-        refresh_per_second=5,
-    )
-
-
 class TerminalReport(Report):
     """Tells of training on a terminal."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
-        self._task = progress.add_task("starting", total=None, rate="", loss="", speed="")
+        self._task = progress.add_task("training", total=None, rate="", loss="", speed="")
         self._shown_at, self._counted_at, self._counted = 0.0, 0.0, 0
         self._rate = ""
 
@@ -53,6 +39,7 @@ class TerminalReport(Report):
             f"Training {solver.net.name or 'the net'}: {count:,} parameters, {solver.param.type}, "
             f"lr_policy {solver.param.lr_policy}, to iteration {solver.param.max_iter:,}"
         )
+        self._progress.start()
         self._count_from(solver)
 
     def _count_from(self, solver: Solver) -> None:
@@ -75,6 +62,12 @@ class TerminalReport(Report):
             rate=f"lr {solver.lr:.4g}",
             speed=f"{speed:.1f} it/s",
         )
+
+    def asked(self, action: Action) -> None:
+        """A signal has come; the bar says what it will lead to after this iteration."""
+        coming = {Action.STOP: "stopping", Action.SNAPSHOT: "snapshot"}
+        if action in coming:
+            self._progress.update(self._task, description=coming[action], refresh=True)
 
     def displayed(self, solver: Solver, loss: float) -> None:
         """The averaged loss, and whatever else the net gives."""
@@ -145,5 +138,8 @@ def reporter(terminal: bool) -> Iterator[Report]:
         yield Report()
         return
     columns = [TextColumn(f"{{task.fields[{name}]}}") for name in ("loss", "rate", "speed")]
-    with progress_bar(Console(), *columns) as progress:
+    progress = progress_bar(*columns)
+    try:
         yield TerminalReport(progress)
+    finally:
+        progress.stop()

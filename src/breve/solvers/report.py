@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from breve.solvers.solver import Solver
+    from breve.solvers.solver import Action, Solver
 
 log = logging.getLogger("breve")
 
@@ -50,6 +50,9 @@ class Report:
 
     def iterated(self, solver: Solver, loss: float) -> None:
         """One iteration is done; `loss` is averaged over `average_loss` iterations."""
+
+    def asked(self, action: Action) -> None:
+        """A signal asks for a snapshot or a stop after this iteration. May be called at any moment."""
 
     def displayed(self, solver: Solver, loss: float) -> None:
         """An iteration that `display` asks to show has its loss."""
