@@ -112,3 +112,13 @@ def extract_columns(part, begin, whole):
         row = whole[i, begin : begin + columns]
         for j in range(columns):
             part[i, j] = row[j]
+
+
+@kernel
+def swap_axes(x, y):
+    """y[p, j, i, s] = x[p, i, j, s]."""
+    for p in prange(x.shape[0]):
+        for i in range(x.shape[1]):
+            for j in range(x.shape[2]):
+                for s in range(x.shape[3]):
+                    y[p, j, i, s] = x[p, i, j, s]

@@ -20,6 +20,7 @@ _LOWEST, _HIGHEST = F(-87.33654), F(88.72283)
 _ROUND = F(12582912.0)  # 1.5 x 2^23: adding it leaves the nearest whole number in the low bits of the fraction
 _MANTISSA_BITS = np.int32(23)
 _ONE = F(1)
+_LEAST = np.finfo(F).tiny
 
 
 def _exp(x):
@@ -193,3 +194,23 @@ def softmax_backward(y, dy, dx):
         total = _total(row)
         for j in range(row.size):
             row[j] -= y[i, j] * total
+
+
+@kernel
+def label_losses(prob, labels, losses):
+    """losses = -log(prob at the label), which is raised to float32's least normal number; 0 where the label is -1."""
+    for i in prange(labels.size):
+        chosen = prob[i, labels[i]] if labels[i] >= 0 else prob.dtype.type(1)
+        losses[i] = -math.log(max(chosen, prob.dtype.type(_LEAST)))
+
+
+@kernel
+def softmax_loss_backward(prob, labels, weight, dx):
+    """Each row of dx is weight (prob - 1 at the label); 0 where the label is -1."""
+    for i in prange(labels.size):
+        row = dx[i]
+        scale = weight if labels[i] >= 0 else prob.dtype.type(0)
+        for j in range(row.size):
+            row[j] = prob[i, j] * scale
+        if labels[i] >= 0:
+            row[labels[i]] -= weight

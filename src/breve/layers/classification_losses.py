@@ -139,7 +139,7 @@ class SigmoidCrossEntropyLoss(LossLayer):
         target = bottom[1].data.reshape(x.shape)
         self.counts = np.ones(x.shape, bool) if ignored is None else np.trunc(target) != ignored
         decay = np.exp(-np.abs(x))
-        losses = np.maximum(x, 0) - x * target + np.log1p(decay)
+        losses = np.maximum(x, 0) - x * target + np.log(1 + decay)
         self.difference = np.where(x >= 0, 1, decay) / (1 + decay) - target
         self.normalizer = normalizer(
             normalization_mode(self.param.loss_param, "BATCH_SIZE"),

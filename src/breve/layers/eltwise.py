@@ -65,7 +65,7 @@ class Eltwise(Layer):
             self._maximum(inputs, y)
 
     def _maximum(self, inputs: Sequence[np.ndarray], y: np.ndarray) -> None:
-        self.winner = np.where(inputs[0] > inputs[1], 0, 1).astype(np.intp)
+        self.winner = np.logical_not(inputs[0] > inputs[1]).astype(np.min_scalar_type(len(inputs)))
         np.maximum(inputs[0], inputs[1], out=y)
         for i, x in enumerate(inputs[2:], 2):
             self.winner[x > y] = i

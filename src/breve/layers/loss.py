@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -53,15 +54,14 @@ def read_labels(
     position in the blob; LayerError when the blob does not hold as many labels as there are predictions.
     """
     values = blob.data
-    if values.size != np.prod(shape):
+    if values.size != math.prod(shape):
         raise LayerError(
             "there must be one label for each prediction", expected=f"{list(shape)}", found=list(blob.shape)
         )
     in_range = (values > -1) & (values < num_labels)
     counts = np.ones(values.shape, bool) if ignore_label is None else np.trunc(values) != ignore_label
-    wrong = np.argwhere(counts & ~in_range)
-    if len(wrong):
-        position = tuple(int(i) for i in wrong[0])
+    if not (in_range | ~counts).all():
+        position = tuple(int(i) for i in np.argwhere(counts & ~in_range)[0])
         raise DataError(
             "a label is out of range",
             expected=f"a class from 0 to {num_labels - 1}",

@@ -8,7 +8,9 @@ import numpy as np
 
 from breve.blob import Blob
 from breve.errors import LayerError
+from breve.kernels import elementwise
 from breve.layers.base import Layer
+from breve.layers.concat import matrix_shape
 
 
 class Permute(Layer):
@@ -61,28 +63,27 @@ class ShuffleChannel(Layer):
         if top[0] is bottom[0]:
             raise LayerError("ShuffleChannel cannot work in place", hint="give its top another name")
         group, channels = self.param.shuffle_channel_param.group, bottom[0].shape[1]
-        if group < 1 or channels % group:
+        if group < 1 or channels < 1 or channels % group:
             raise LayerError("channels are not divisible by group", expected=f"a multiple of {group}", found=channels)
         top[0].reshape_like(bottom[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Copy group by group."""
-        self._interleaved(top[0].data)[...] = self._grouped(bottom[0].data)
+        self._shuffle(bottom[0], top[0], "memory", self.param.shuffle_channel_param.group)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
-        """Copy back."""
+        """Copy back: as many groups as there were channels in one undo the shuffle."""
         if propagate_down[0]:
-            self._grouped(bottom[0].diff)[...] = self._interleaved(top[0].diff)
+            group = bottom[0].shape[1] // self.param.shuffle_channel_param.group
+            self._shuffle(top[0], bottom[0], "diff_memory", group)
 
-    def _grouped(self, x: np.ndarray) -> np.ndarray:
-        """A view (N, group, C / group, ...)."""
-        group = self.param.shuffle_channel_param.group
-        return x.reshape(x.shape[0], group, x.shape[1] // group, *x.shape[2:])
-
-    def _interleaved(self, y: np.ndarray) -> np.ndarray:
-        """A view (N, group, C / group, ...) of channels that go through the groups in turn."""
-        group = self.param.shuffle_channel_param.group
-        return y.reshape(y.shape[0], y.shape[1] // group, group, *y.shape[2:]).swapaxes(1, 2)
+    @staticmethod
+    def _shuffle(source: Blob, target: Blob, name: str, group: int) -> None:
+        channels = source.shape[1]
+        rows, width = matrix_shape(source, 1)
+        shape = (rows, group, channels // group, width // channels)
+        swapped = (rows, channels // group, group, width // channels)
+        elementwise.swap_axes(getattr(source, name).reshape(shape), getattr(target, name).reshape(swapped))
 
 
 class Reorg(Layer):

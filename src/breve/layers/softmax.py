@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -13,31 +14,25 @@ from breve.layers.base import Layer
 from breve.layers.loss import LossLayer, ignore_label, normalization_mode, normalizer, read_labels
 
 
-def rows(array: np.ndarray, axis: int) -> np.ndarray | None:
-    """A view of the array with `axis` as the columns of contiguous rows; None where it does not lie so in memory."""
+def rows(array: np.ndarray, axis: int) -> np.ndarray:
+    """The values as contiguous rows along `axis`: a view where they lie so in memory, else a copy."""
     last = np.moveaxis(array, axis, -1)
-    return last.reshape(-1, last.shape[-1]) if last.flags.c_contiguous and array.size else None
+    return np.ascontiguousarray(last).reshape(math.prod(last.shape[:-1]), last.shape[-1])
 
 
-def softmax(x: np.ndarray, axis: int, out: np.ndarray) -> None:
-    """exp(x - max x) / sum exp(x - max x) along `axis`; `out` may be `x`."""
-    x_rows, y_rows = rows(x, axis), rows(out, axis)
-    if x_rows is not None and y_rows is not None:
-        exponential.softmax(x_rows, y_rows)
-        return
-    np.subtract(x, x.max(axis=axis, keepdims=True), out=out)
-    np.exp(out, out=out)
-    out /= out.sum(axis=axis, keepdims=True)
+def put_rows(values: np.ndarray, axis: int, out: np.ndarray) -> None:
+    """Write what was made in `rows(out, axis)` back, unless that is a view."""
+    if not np.may_share_memory(values, out):
+        last = np.moveaxis(out, axis, -1)
+        last[...] = values.reshape(last.shape)
 
 
-def softmax_backward(y: np.ndarray, top_diff: np.ndarray, axis: int, out: np.ndarray) -> None:
-    """y (top_diff - sum top_diff y) along `axis`; `out` may be `top_diff`."""
-    arrays = [rows(array, axis) for array in (y, top_diff, out)]
-    if all(array is not None for array in arrays):
-        exponential.softmax_backward(*arrays)
-        return
-    np.subtract(top_diff, (top_diff * y).sum(axis=axis, keepdims=True), out=out)
-    out *= y
+def softmax(x: np.ndarray, axis: int, out: np.ndarray) -> np.ndarray:
+    """exp(x - max x) / sum exp(x - max x) along `axis`; `out` may be `x`. Gives the rows of `out`."""
+    y = rows(out, axis)
+    exponential.softmax(rows(x, axis), y)
+    put_rows(y, axis, out)
+    return y
 
 
 class Softmax(Layer):
@@ -63,7 +58,9 @@ class Softmax(Layer):
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Take the mean gradient off and weigh by the probabilities."""
         if propagate_down[0]:
-            softmax_backward(top[0].data, top[0].diff, self.axis, bottom[0].diff)
+            bottom_diff = rows(bottom[0].diff, self.axis)
+            exponential.softmax_backward(rows(top[0].data, self.axis), rows(top[0].diff, self.axis), bottom_diff)
+            put_rows(bottom_diff, self.axis, bottom[0].diff)
 
 
 class SoftmaxWithLoss(LossLayer):
@@ -93,32 +90,24 @@ class SoftmaxWithLoss(LossLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the probability of each label."""
-        scores = bottom[0].data
-        labels, self.counts = read_labels(
-            bottom[1], self.label_shape, scores.shape[self.axis], ignore_label(self.param.loss_param)
-        )
-        softmax(scores, self.axis, self.prob.data)
-        self.labels = np.expand_dims(labels, self.axis)
-        label_prob = np.take_along_axis(self.prob.data, self.labels, self.axis).squeeze(self.axis)
-        tiny = np.finfo(np.float32).tiny
-        losses = -np.log(np.maximum(label_prob, tiny, dtype=np.float64))
+        scores, loss_param = bottom[0].data, self.param.loss_param
+        labels, counts = read_labels(bottom[1], self.label_shape, scores.shape[self.axis], ignore_label(loss_param))
+        self.labels = np.where(counts, labels, -1).ravel()
+        losses = np.empty(labels.size, self.dtype)
+        exponential.label_losses(softmax(scores, self.axis, self.prob.data), self.labels, losses)
         self.normalizer = normalizer(
-            normalization_mode(self.param.loss_param, "VALID"),
-            batch=int(np.prod(self.label_shape[: self.axis])),
-            full=self.counts.size,
-            valid=int(np.count_nonzero(self.counts)),
+            normalization_mode(loss_param, "VALID"),
+            batch=math.prod(self.label_shape[: self.axis]),
+            full=counts.size,
+            valid=int(np.count_nonzero(counts)),
         )
-        top[0].data[...] = losses.sum(where=self.counts) / self.normalizer
+        top[0].data[...] = losses.sum(dtype=np.float64) / self.normalizer
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Probabilities less one at the label."""
         self.refuse_label_gradient(propagate_down)
-        if not propagate_down[0]:
-            return
-        bottom_diff = bottom[0].diff
-        weight = self.dtype.type(top[0].diff[()] / self.normalizer)
-        np.multiply(self.prob.data, weight, out=bottom_diff)
-        label_diff = np.take_along_axis(bottom_diff, self.labels, self.axis) - weight
-        np.put_along_axis(bottom_diff, self.labels, label_diff, self.axis)
-        if not self.counts.all():
-            bottom_diff *= np.expand_dims(self.counts, self.axis)
+        if propagate_down[0]:
+            weight = self.dtype.type(top[0].diff[()] / self.normalizer)
+            bottom_diff = rows(bottom[0].diff, self.axis)
+            exponential.softmax_loss_backward(rows(self.prob.data, self.axis), self.labels, weight, bottom_diff)
+            put_rows(bottom_diff, self.axis, bottom[0].diff)
