@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from breve.errors import DataError, LayerError
+from breve.errors import DataError, FileFormatError, LayerError
 from breve.kernels.transform import transform_images
 from breve.proto.binary import read_mean
 
@@ -22,7 +22,7 @@ class DataTransformer:
     random in both phases; `mean` is `mean_file`'s value at the pixel before cropping, or one of `mean_value`, which are
     one for all channels or one each. `force_color` and `force_gray` give pictures three channels or one.
 
-    Raises LayerError for parameters that contradict each other, FileFormatError for a bad mean file.
+    Raises LayerError for parameters that contradict each other and for a bad mean file.
     """
 
     def __init__(self, param: Any, phase: str) -> None:
@@ -89,7 +89,10 @@ class DataTransformer:
 def _mean(param: Any) -> tuple[np.ndarray, bool]:
     """The mean as float32, (C, H, W) and True for an image, (C or 1, 1, 1) and False for values."""
     if param.HasField("mean_file"):
-        mean = read_mean(param.mean_file)
+        try:
+            mean = read_mean(param.mean_file)
+        except FileFormatError as error:
+            raise LayerError(f"mean_file: {error}") from error
         if mean.ndim < 3 or mean.size != math.prod(mean.shape[-3:]):
             raise LayerError(
                 f"{param.mean_file} holds no mean image", expected="channels x height x width", found=mean.shape
