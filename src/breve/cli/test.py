@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
-import numpy as np
 
 from breve.cli.bar import counted
 from breve.cli.command import Command
+
+if TYPE_CHECKING:
+    from breve.solvers.scores import Means
 
 
 @click.command(cls=Command)
@@ -39,50 +41,33 @@ def test(model: str, weights: str, iterations: int, level: int, stage: str) -> N
         net.close()
 
 
-class Means:
-    """Running sums of a net's loss and outputs."""
+def _lines(means: Means) -> list[str]:
+    from breve.solvers.scores import score_lines
 
-    def __init__(self, net: Any) -> None:
-        self.net, self.batches, self._loss = net, 0, 0.0
-        self._sums: dict[str, Any] = dict.fromkeys(net.outputs, 0.0)
-
-    def run_batch(self) -> None:
-        """Run the net once and add what it gives."""
-        self._loss += self.net.forward()
-        self.batches += 1
-        for name in self._sums:
-            self._sums[name] = self._sums[name] + self.net.blobs[name].data.astype(np.float64)
-
-    @property
-    def loss(self) -> float:
-        """The mean loss."""
-        return self._loss / self.batches
-
-    def lines(self) -> list[str]:
-        """`name = mean`, with what it is of the loss, for every element of every output."""
-        from breve.solvers.report import output_lines
-
-        return list(output_lines(self.net, {name: total / self.batches for name, total in self._sums.items()}))
+    return [f"Loss: {means.loss:g}", *score_lines(means.net, means.scores)]
 
 
 def _score_on_terminal(net: Any, iterations: int) -> None:
+    from breve.solvers.scores import Means
+
     means = Means(net)
     with counted("testing") as show:
         for done in range(iterations):
             means.run_batch()
             show(done + 1, iterations)
-    click.echo("\n".join([f"Loss: {means.loss:g}", *means.lines()]))
+    click.echo("\n".join(_lines(means)))
 
 
 def _score_to_log(net: Any, iterations: int) -> None:
     from breve.cli.log import log
+    from breve.solvers.scores import Means, outputs
 
     log.info("Running for %d iterations.", iterations)
     means = Means(net)
     for batch in range(iterations):
         means.run_batch()
-        for name in net.outputs:
-            for value in net.blobs[name].data.ravel():
+        for name, values in outputs(net).items():
+            for value in values.ravel():
                 log.info("Batch %d, %s = %g", batch, name, value)
-    for line in [f"Loss: {means.loss:g}", *means.lines()]:
+    for line in _lines(means):
         log.info(line)

@@ -12,7 +12,8 @@ from rich.progress import Progress, TextColumn
 from breve.cli.bar import progress_bar
 from breve.cli.log import log_to_stdout
 from breve.solvers import Action
-from breve.solvers.report import Report, Scores
+from breve.solvers.report import Report
+from breve.solvers.scores import Scores, outputs
 
 if TYPE_CHECKING:
     from breve.solvers import Solver
@@ -71,7 +72,8 @@ class TerminalReport(Report):
 
     def displayed(self, solver: Solver, loss: float) -> None:
         """The averaged loss, and whatever else the net gives."""
-        scores = {name: solver.net.blobs[name].data for name in solver.net.outputs if name != "loss"}
+        scores = outputs(solver.net)
+        scores.pop("loss", None)  # its average is shown
         self._say(f"Iteration {solver.iter}: loss = {loss:.4g}, lr = {solver.lr:.4g}{_listed(scores)}")
 
     def rated(self, solver: Solver, rate: float) -> None:

@@ -7,37 +7,14 @@ progress in another way replaces `solver.report` by a subclass.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
+from breve.solvers.scores import Scores, outputs, score_lines
 
 if TYPE_CHECKING:
     from breve.solvers.solver import Action, Solver
 
 log = logging.getLogger("breve")
-
-Scores = dict[str, np.ndarray]
-
-
-def loss_weights(net: Any) -> dict[str, float]:
-    """The weight in the net's loss of each blob that has one."""
-    return {
-        net.blob_names[i]: weight
-        for step, ids in zip(net.steps, net.top_ids, strict=True)
-        for i, weight in zip(ids, step.loss_weights, strict=True)
-        if weight
-    }
-
-
-def output_lines(net: Any, scores: Scores) -> Iterator[str]:
-    """`name = value (* weight = value loss)` for every element of every output, without the net's number."""
-    weights = loss_weights(net)
-    for name, values in scores.items():
-        for value in values.ravel(order="C"):
-            weight = weights.get(name, 0)
-            weighted = f" (* {weight:g} = {weight * value:g} loss)" if weight else ""
-            yield f"{name} = {value:g}{weighted}"
 
 
 class Report:
@@ -57,8 +34,7 @@ class Report:
     def displayed(self, solver: Solver, loss: float) -> None:
         """An iteration that `display` asks to show has its loss."""
         log.info("Iteration %d, loss = %g", solver.iter, loss)
-        scores = {name: solver.net.blobs[name].data for name in solver.net.outputs}
-        for number, line in enumerate(output_lines(solver.net, scores)):
+        for number, line in enumerate(score_lines(solver.net, outputs(solver.net))):
             log.info("    Train net output #%d: %s", number, line)
 
     def rated(self, solver: Solver, rate: float) -> None:
@@ -83,7 +59,7 @@ class Report:
         """A test net has the means of its outputs, and of its loss where `test_compute_loss` asks for it."""
         if loss is not None:
             log.info("Test loss: %g", loss)
-        for i, line in enumerate(output_lines(solver.test_nets[number], scores)):
+        for i, line in enumerate(score_lines(solver.test_nets[number], scores)):
             log.info("    Test net output #%d: %s", i, line)
 
     def test_interrupted(self) -> None:

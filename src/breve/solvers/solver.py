@@ -17,6 +17,7 @@ from breve.solvers.losses import LossAverage
 from breve.solvers.policies import learning_rate
 from breve.solvers.report import Report
 from breve.solvers.rules import RULES
+from breve.solvers.scores import Means, Scores
 
 
 class Action(Enum):
@@ -189,7 +190,7 @@ class Solver:
             if not self._stopped:
                 self.test(number)
 
-    def test(self, number: int = 0) -> dict[str, np.ndarray]:
+    def test(self, number: int = 0) -> Scores:
         """Score test net `number` and report it; the mean of each output. Empty when stopped."""
         self.report.testing(self, number)
         loss, scores = self.score(number)
@@ -199,20 +200,16 @@ class Solver:
             self.report.tested(self, number, scores, loss if self.param.test_compute_loss else None)
         return scores
 
-    def score(self, number: int = 0) -> tuple[float, dict[str, np.ndarray]]:
+    def score(self, number: int = 0) -> tuple[float, Scores]:
         """Run test net `number` for its `test_iter` batches; the mean of its loss and of each output."""
-        net, batches = self.test_nets[number], self.param.test_iter[number]
-        net.share_trained_layers_with(self.net)
-        loss, sums = 0.0, dict[str, np.ndarray]()
-        for batch in range(batches):
+        self.test_nets[number].share_trained_layers_with(self.net)
+        means = Means(self.test_nets[number])
+        for _ in range(self.param.test_iter[number]):
             self._obey_between_batches()
             if self._stopped:
                 return 0.0, {}
-            loss += net.forward_from_to()
-            for name in net.outputs:
-                values = net.blobs[name].data
-                sums[name] = values.astype(np.float64) + (sums[name] if batch else 0)
-        return loss / batches, {name: (total / batches).astype(net.dtype) for name, total in sums.items()}
+            means.run_batch()
+        return means.loss, means.scores
 
     def _obey_between_batches(self) -> None:
         wanted = self.requested_action()
