@@ -18,7 +18,7 @@ from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64, local, opaque
 
 LINE_BYTES = 64
-_VECTOR_REGISTER = {"x86_64": "x", "aarch64": "w"}
+_VECTOR_REGISTER = {("x86_64", 16): "x", ("x86_64", 32): "v", ("aarch64", 32): "w"}  # LLVM's letters, by registers
 
 
 class Run(NamedTuple):
@@ -119,9 +119,10 @@ class _Line:
 
     def fence(self, variables: list[list[ir.Value]]) -> None:
         """Have these sums up to date before the next load: LLVM would load all first and run out of registers."""
-        constraint = _VECTOR_REGISTER.get(self.v.isa.machine)
+        isa = self.v.isa
+        constraint = _VECTOR_REGISTER.get((isa.machine, isa.registers))
         values = [self.q.load(slot) for slots in variables for slot in slots]
-        if constraint is not None and len(values) < self.v.isa.registers:
+        if constraint is not None and len(values) <= isa.registers * 3 // 4:
             kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
             self.q.asm(kind, "", ",".join([constraint] * len(values) + ["~{memory}"]), values, side_effect=True)
 
