@@ -87,8 +87,8 @@ class BatchNormExplainer(Explainer):
         return Terms.gather(self.record.top_diff, 0, positions, factor)
 
     def learns(self, param: int) -> bool:
-        """BVLC's three are statistics."""
-        return not self.bvlc
+        """The first three are statistics; NVIDIA's dialect has two coefficients after them."""
+        return param > 2
 
     def _channel(self, c: int) -> tuple[np.ndarray, np.ndarray, float]:
         """Positions of a channel's elements, their normalised values, and its deviation."""
