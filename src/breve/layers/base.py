@@ -60,8 +60,6 @@ class Layer:
     """`forward` draws from `rng`."""
     fork_fields: ClassVar[frozenset[str]] = frozenset()
     """Fields that a fork added to Caffe's own messages and that this layer honours, by dotted names."""
-    shares_data: ClassVar[bool] = False
-    """Its tops share their bottom's memory (Split, Flatten without a change of memory order)."""
 
     def __init__(
         self, param: Any, phase: str = "TEST", dtype: Any = np.float32, rng: np.random.Generator | None = None

@@ -23,7 +23,6 @@ class Split(Layer):
     """
 
     top_counts: ClassVar[tuple[int, int | None]] = (1, None)
-    shares_data: ClassVar[bool] = True
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Tops become the bottom's data, each with a diff of its own."""
