@@ -43,7 +43,8 @@ class LayerCopy:
             blob.data[...] = value
         self.layer.reshape(self.bottom, self.top)
         self.layer.param_propagate_down = [True] * len(self.layer.blobs)
-        self._statistics = [p.copy() for p in self.params] if self.layer.type in MOVE_STATISTICS else []
+        moved = MOVED_STATISTICS.get(self.layer.type, 0)
+        self._statistics = [p.copy() for p in self.params[:moved]]
 
     def _load(self) -> None:
         for blob, value in zip(self.bottom, self.inputs, strict=True):
@@ -72,8 +73,8 @@ class LayerCopy:
         return [b.diff.copy() for b in self.bottom], [b.diff.copy() for b in self.layer.blobs]
 
 
-MOVE_STATISTICS = {"BatchNorm", "Python"}
-"""Types whose forward pass writes to their own parameters."""
+MOVED_STATISTICS = {"BatchNorm": 3, "Python": None}
+"""Types whose forward pass writes to their own parameters, and to how many from the first; None for all."""
 
 
 def _ask_for_reference(layer: Any) -> None:
