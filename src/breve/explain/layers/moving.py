@@ -16,6 +16,10 @@ from breve.explain.wrt import Wrt
 class MovingExplainer(Linear):
     """dx[e] = the sum of dy over the copies of e. Where they went the layer tells: it is sent numbered seats."""
 
+    def __init__(self, record: Record) -> None:
+        super().__init__(record)
+        self._seats: dict[int, list[np.ndarray]] = {}
+
     def formula(self, wrt: Wrt) -> str:
         """Copies hand their diffs back."""
         return "dx[e] = sum over the copies t of x[e] of dy[t]: values were only moved, every factor is 1"
@@ -30,10 +34,13 @@ class MovingExplainer(Linear):
 
     def numbered(self, bottom: int) -> list[np.ndarray]:
         """For each top element the number, from 1, of the bottom element it copies; 0 where it copies another."""
+        if bottom in self._seats:
+            return self._seats[bottom]
         flows = zip(self.record.bottom_data, self.record.propagate_down, strict=True)
         inputs = [np.zeros(x.shape) if moves else np.array(x, np.float64) for x, moves in flows]
         inputs[bottom] = np.arange(1.0, inputs[bottom].size + 1).reshape(inputs[bottom].shape)
-        return [top.reshape(-1).copy() for top in LayerCopy(self.record, inputs=inputs).forward()]
+        self._seats[bottom] = [top.reshape(-1).copy() for top in LayerCopy(self.record, inputs=inputs).forward()]
+        return self._seats[bottom]
 
     def remarks(self, wrt: Wrt, index: Index) -> list[str]:
         """How many readers a Split adds up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -162,16 +163,17 @@ class DropoutExplainer(Explainer):
 
     def terms(self, wrt: Wrt, index: Index) -> Terms:
         """The only one."""
-        return Terms.gather(self.record.top_diff, 0, _flat(index, self.values(wrt).shape), self._mask()[index])
+        return Terms.gather(self.record.top_diff, 0, _flat(index, self.values(wrt).shape), self._mask[index])
 
     def remarks(self, wrt: Wrt, index: Index) -> list[str]:
         """Dropped or kept."""
-        factor = float(self._mask()[index])
+        factor = float(self._mask[index])
         return [f"this element was kept and scaled by {factor:.6g}" if factor else "this element was dropped"]
 
+    @cached_property
     def _mask(self) -> np.ndarray:
         ones = LayerCopy(self.record, inputs=[np.ones(self.record.bottom_data[0].shape)])
-        return ones.forward()[0]
+        return ones.forward()[0].copy()
 
 
 def _flat(index: Index, shape: Index) -> int:

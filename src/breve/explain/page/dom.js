@@ -48,12 +48,13 @@ function formula(text) {
   return root;
 }
 
-const FORMULA_TOKENS = /sum over (.+?) of |([A-Za-zα-ω]+)\[([^\]]*)\]|([A-Za-zα-ω]+)|(\d+(?:\.\d+)?)|\s+|(.)/gu;
+const FORMULA_TOKENS = /sum over (.+?) of |(\([^()[\]*=]*[a-z]{2,} [^()[\]*=]*\))|([A-Za-zα-ω]+)\[([^\]]*)\]|([A-Za-zα-ω]+)|(\d+(?:\.\d+)?)|\s+|(.)/gu;
 
 function formulaParts(text) {
   const parts = [];
-  for (const [whole, over, name, subscript, word, digits, other] of text.matchAll(FORMULA_TOKENS)) {
+  for (const [whole, over, phrase, name, subscript, word, digits, other] of text.matchAll(FORMULA_TOKENS)) {
     if (over) parts.push(math("munder", math("mo", "∑"), math("mtext", over)));
+    else if (phrase) parts.push(math("mtext", phrase));
     else if (name) parts.push(math("msub", math("mi", name), math("mtext", subscript)));
     else if (word) parts.push(word.length > 2 ? math("mtext", `\u00a0${word}\u00a0`) : math("mi", word));
     else if (digits) parts.push(math("mn", digits));

@@ -84,6 +84,7 @@ class Heatmap {
     const size = Math.max(5, Math.min(44, Math.floor(available / w.columns), Math.max(12, Math.floor(520 / w.rows))));
     const ratio = window.devicePixelRatio || 1;
     this.size = size;
+    Object.assign(this.canvas.dataset, { cell: size, marks: this.plane.marks.size });
     Object.assign(this.canvas, { width: w.columns * size * ratio, height: w.rows * size * ratio });
     this.canvas.style.width = `${w.columns * size}px`;
     this.canvas.style.height = `${w.rows * size}px`;

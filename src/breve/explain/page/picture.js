@@ -2,7 +2,7 @@
 
 const BOX = { width: 116, height: 46, gapX: 46, gapY: 24, margin: 14 };
 const FAMILIES = [
-  [/Convolution|Im2col/, "convolution"],
+  [/onvolution|Im2col/, "convolution"],
   [/InnerProduct|Embed|LSTM|RNN/, "dense"],
   [/Pool|SPP|Unpool|Upsample|Interp|Resize/, "pooling"],
   [/ReLU|Sigmoid$|TanH|ELU|Swish|BNLL|AbsVal|Power|Exp|Log$|Clip|Dropout|Mish|HardS/, "activation"],

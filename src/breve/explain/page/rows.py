@@ -15,7 +15,7 @@ from breve.explain.wrt import Wrt
 
 MOST_CELLS, MOST_TERMS, MOST_SECONDS = 24_000, 400_000, 2.0
 """Of one gradient: cells, terms of all of them, time to list them."""
-MOST_REMARKS = 256
+MOST_REMARKS = 1024
 
 
 def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], all_remarks: bool) -> dict[str, Any]:

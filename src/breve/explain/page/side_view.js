@@ -10,7 +10,7 @@ function arrangement(shape, isParam) {
   if (isParam && n === 2) return { lead: 0, rows: shape[0], columns: shape[1], vector: false };
   if (vector >= 3) return { lead: n - 2, rows: shape[n - 2], columns: shape[n - 1], vector: false };
   const length = vector ? shape[vector - 1] : 1;
-  const columns = Math.min(length, Math.max(1, Math.ceil(Math.sqrt(length * 1.6))));
+  const columns = length <= 12 ? length : Math.ceil(Math.sqrt(length * 1.6));
   return { lead: Math.max(0, vector - 1), rows: Math.ceil(length / columns), columns, vector: true, length, tail: n - vector };
 }
 
@@ -99,6 +99,7 @@ class SideView {
   render() {
     const words = { bottom: "in", param: "parameters", top: "out" };
     const names = this.blobs.map((b, i) => el("button", { type: "button", class: i === this.number ? "on" : "", onclick: () => this.turnTo(i) }, b.name));
+    const restoreFocus = this.focusKeeper();
     this.element.replaceChildren(
       el("header", {}, el("span", { class: "quiet" }, words[this.side]), el("span", { class: "switch names" }, names), el("small", { class: "quiet" }, times(this.blob.shape))),
       this.switches(),
@@ -106,7 +107,17 @@ class SideView {
       this.map.element,
       this.tiles,
     );
+    restoreFocus();
     this.draw();
+  }
+
+  /** Gives the focus back, after its element was made anew, to the one that took its place. */
+  focusKeeper() {
+    const active = document.activeElement;
+    if (!this.element.contains(active)) return () => {};
+    const label = active.getAttribute("aria-label");
+    const again = () => [...this.element.querySelectorAll("button, input")].find((e) => e.getAttribute("aria-label") === label && e.textContent === active.textContent);
+    return () => (active === this.map.canvas ? active : again() || this.map.canvas).focus({ preventScroll: true });
   }
 
   switches() {
