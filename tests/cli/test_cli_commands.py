@@ -206,7 +206,7 @@ def test_demo_trains_on_the_digits_of_a_folder(breve, folder):
     names = {path.name for path in (folder / "out").iterdir()}
     assert names == {
         "mnist_train_lmdb", "mnist_test_lmdb", "lenet_train_test.prototxt", "lenet_solver.prototxt",
-        "lenet_iter_20.caffemodel", "lenet_iter_20.solverstate",
+        "lenet_iter_20.caffemodel", "lenet_iter_20.solverstate", "explain.html",
     }  # fmt: skip
     repeated = breve("demo", "--data", "idx", "--iterations", 20, "--seed", 1, "--output", "out")
     assert repeated.out.splitlines()[-1] == last
