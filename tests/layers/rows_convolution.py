@@ -26,6 +26,8 @@ CASES: list[Case] = [
     ),
     conv("conv_depthwise", (2, 8, 9, 9), "num_output: 8 kernel_size: 3 group: 8 pad: 1", golden=["conv_depthwise"]),
     conv("conv_dilated", (2, 3, 9, 8), "num_output: 4 kernel_size: 3 dilation: 2 pad: 2", golden=["conv_dilated"]),
+    conv("conv_hole", (2, 3, 9, 8), "num_output: 4 kernel_size: 3 hole: 2"),
+    conv("conv_holes", (2, 3, 9, 8), "num_output: 4 kernel_size: 3 hole_h: 2 hole_w: 3"),
     conv("conv_group2", (2, 4, 6, 5), "num_output: 6 kernel_size: 3 group: 2 pad: 1", golden=["conv_group2"]),
     conv("conv_nobias", (1, 2, 5, 5), "num_output: 4 kernel_size: 3 bias_term: false", golden=["conv_nobias"]),
     conv(

@@ -21,6 +21,8 @@ CASES: list[Case] = [
     pool("pool_max_clipped", (1, 2, 2, 5), "kernel_size: 3 stride: 2"),
     pool("pool_max_overlapping", (2, 20, 6, 5), "kernel_h: 3 kernel_w: 2 stride_h: 1 stride_w: 1 pad_h: 1 pad_w: 0"),
     pool("pool_max_floor", (1, 2, 6, 6), "kernel_size: 3 stride: 2 round_mode: FLOOR"),
+    pool("pool_max_torch", (1, 2, 6, 6), "kernel_size: 3 stride: 2 torch_pooling: true"),
+    pool("pool_ave_down", (1, 2, 6, 6), "pool: AVE kernel_size: 3 stride: 2 ceil_mode: false"),
     pool("pool_max_global", (2, 3, 4, 5), "global_pooling: true"),
     pool("pool_max_gaps", (2, 3, 8, 8), "kernel_size: 1 stride: 3"),
     pool("pool_ave", (2, 3, 7, 6), "pool: AVE kernel_size: 3 stride: 2", golden=["pool_ave"]),

@@ -1,6 +1,7 @@
 """Layers of forks that pool regions, enlarge or normalise, against their formulas, written again with plain loops."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -219,3 +220,16 @@ def test_batch_norm_of_nvidia_reads_averages_in_test():
         blob.data[...] = values
     mean, variance, shift = (np.reshape(v, (3, 1, 1)) for v in ([1, 2, 3], [4, 5, 6], [0, 0, 1]))
     np.testing.assert_allclose(run.forward()[0], 2 * (x - mean) / np.sqrt(variance + 1e-5) + shift, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("name", "dilation"), [("conv_hole", "dilation: 2"), ("conv_holes", "dilation: [2, 3]")])
+def test_holes_are_dilation(name, dilation):
+    case = CASE[name]
+    text = re.sub("hole.*? weight", f"{dilation} weight", case.prototxt)
+    assert dilation in text
+    np.testing.assert_array_equal(case.run().forward()[0], LayerRun(text, case.values()).forward()[0])
+
+
+@pytest.mark.parametrize("name", ["pool_max_torch", "pool_ave_down"])
+def test_forks_round_pooling_down(name):
+    assert outputs_and_values(name)[0].shape == (1, 2, 2, 2)

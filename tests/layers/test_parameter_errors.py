@@ -34,6 +34,8 @@ def layer(text, *shapes, **more):
         (conv("num_output: 2 kernel_size: 3 stride: 0"), "stride is zero"),
         (conv("num_output: 2 kernel_size: 3 dilation: 0"), "dilation is zero"),
         (conv("num_output: 2 kernel_h: 3 kernel_w: 3", (2, 4, 6)), "kernel_h and kernel_w are for two spatial axes"),
+        (conv("num_output: 2 kernel_size: 3 hole: 2 dilation: 2"), "dilation and hole are given together"),
+        (conv("num_output: 2 kernel_size: 3 hole_h: 2", (2, 4, 6)), "hole_h and hole_w are for two spatial axes"),
         (conv("num_output: 2 kernel_size: 7"), "nothing is left of the input"),
         (conv("num_output: 2 kernel_size: 3 dilation: 3"), "nothing is left of the input"),
         (

@@ -16,6 +16,9 @@ from breve.layers.views import overwritten
 from breve.layers.window import Sizes, Window, read_window
 
 
+HOLES = frozenset(f"convolution_param.{field}" for field in ("hole", "hole_h", "hole_w"))
+
+
 class ConvolutionBase(Layer):
     """What Convolution and Deconvolution share: one plan, weights and bias, applied to each bottom alike.
 
@@ -26,6 +29,7 @@ class ConvolutionBase(Layer):
     bottom_counts: ClassVar[tuple[int, int | None]] = (1, None)
     top_counts: ClassVar[tuple[int, int | None]] = (1, None)
     equal_counts: ClassVar[bool] = True
+    fork_fields: ClassVar[frozenset[str]] = HOLES
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check the parameters; make weight and bias."""
@@ -110,9 +114,10 @@ class Convolution(ConvolutionBase):
         the same weights.
     Params: `weight` (num_output, channels / group, *kernel); `bias` (num_output) where `bias_term`.
     Fields: convolution_param: `num_output` (required), `kernel_size` (required; once or per axis) or `kernel_h` and
-        `kernel_w`, `stride` (1) or `stride_h` and `stride_w`, `pad` (0) or `pad_h` and `pad_w`, `dilation` (1), `group`
-        (1), `bias_term` (true), `weight_filler` (constant 0), `bias_filler` (constant 0), `axis` (1) of the channels,
-        `engine` (DEFAULT; CAFFE asks for the im2col algorithm), `force_nd_im2col` (false; true asks for it too).
+        `kernel_w`, `stride` (1) or `stride_h` and `stride_w`, `pad` (0) or `pad_h` and `pad_w`, `dilation` (1), in
+        DeepLab's fork `hole` or `hole_h` and `hole_w`, `group` (1), `bias_term` (true), `weight_filler` (constant 0),
+        `bias_filler` (constant 0), `axis` (1) of the channels, `engine` (DEFAULT; CAFFE asks for the im2col algorithm),
+        `force_nd_im2col` (false; true asks for it too).
     Errors: sizes missing, zero or given twice; channels or num_output no multiple of group; a kernel larger than the
         padded input; bottoms that differ in shape.
     Source: Caffe's conv_layer and base_conv_layer.
@@ -251,6 +256,8 @@ class Im2col(Layer):
     Errors: sizes missing, zero or given twice; a kernel larger than the padded input.
     Source: Caffe's im2col_layer.
     """
+
+    fork_fields: ClassVar[frozenset[str]] = HOLES
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the window."""

@@ -56,7 +56,8 @@ class Pooling(Layer):
         the pixel taken, -1 where none was.
     Fields: pooling_param: `pool` (MAX), `kernel_size` or `kernel_h` and `kernel_w` (required but with
         `global_pooling`), `stride` (1) or `stride_h` and `stride_w`, `pad` (0) or `pad_h` and `pad_w`, `global_pooling`
-        (false; the window is the image), `round_mode` (CEIL; FLOOR rounds the output's size down); `engine` is ignored.
+        (false; the window is the image), `round_mode` (CEIL; FLOOR rounds the output's size down, as the forks'
+        `ceil_mode: false` and `torch_pooling: true` do); `engine` is ignored.
     Errors: sizes missing, zero or given twice; a pad not smaller than the kernel, or with STOCHASTIC; with
         `global_pooling` a kernel, pad or stride; a second top without MAX; a bottom without four axes; a window larger
         than the image by more than a stride.
@@ -64,11 +65,13 @@ class Pooling(Layer):
     """
 
     top_counts: ClassVar[tuple[int, int | None]] = (1, 2)
+    fork_fields: ClassVar[frozenset[str]] = frozenset({"pooling_param.ceil_mode", "pooling_param.torch_pooling"})
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the window and the method."""
         param = self.param.pooling_param
         self.is_global = param.global_pooling
+        self.rounds_down = param.round_mode == param.FLOOR or not param.ceil_mode or param.torch_pooling
         self.stride = pair(param, "stride", "stride", 1)
         self.pad = pair(param, "pad", "pad", 0)
         if self.is_global:
@@ -102,9 +105,8 @@ class Pooling(Layer):
             self.kernel = (height, width)
             if 0 in self.kernel:
                 raise LayerError("there is nothing to pool", found=bottom[0].shape)
-        param = self.param.pooling_param
         window = (*self.kernel, *self.stride, *self.pad)
-        pooled = pooled_shape((height, width), window, floor=param.round_mode == param.FLOOR)
+        pooled = pooled_shape((height, width), window, floor=self.rounds_down)
         for blob in top:
             blob.reshape(batch, channels, *pooled)
         self.method.reshape(window, (batch, height, width, channels), (batch, *pooled, channels))

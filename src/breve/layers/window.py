@@ -39,7 +39,7 @@ def read_window(param: Any, spatial_axes: int) -> Window:
         kernel=_sizes(param, "kernel_size", "kernel", spatial_axes, None),
         stride=_sizes(param, "stride", "stride", spatial_axes, 1),
         pad=_sizes(param, "pad", "pad", spatial_axes, 0),
-        dilation=_sizes(param, "dilation", None, spatial_axes, 1),
+        dilation=_dilation(param, spatial_axes),
     )
     for name in ("kernel", "stride", "dilation"):
         if 0 in getattr(window, name):
@@ -61,6 +61,19 @@ def _sizes(param: Any, field: str, stem: str | None, spatial_axes: int, default:
     if len(repeated) not in (1, spatial_axes):
         raise LayerError(f"{field} does not fit", expected=f"1 or {spatial_axes} values", found=len(repeated))
     return repeated if len(repeated) == spatial_axes else repeated * spatial_axes
+
+
+def _dilation(param: Any, spatial_axes: int) -> Sizes:
+    """`dilation`, or what DeepLab's fork called it: `hole` for all axes, or `hole_h` and `hole_w`."""
+    if not any(param.HasField(name) for name in ("hole", "hole_h", "hole_w")):
+        return _sizes(param, "dilation", None, spatial_axes, 1)
+    if param.dilation:
+        raise LayerError("dilation and hole are given together", hint="give one of them")
+    if param.HasField("hole"):
+        return (param.hole,) * spatial_axes
+    if spatial_axes != 2:
+        raise LayerError("hole_h and hole_w are for two spatial axes", found=spatial_axes, hint="use dilation")
+    return param.hole_h, param.hole_w
 
 
 def pair(param: Any, field: str, stem: str, default: int | None) -> tuple[int, int]:
