@@ -15,7 +15,6 @@ from breve.layers.base import Layer
 from breve.layers.views import overwritten
 from breve.layers.window import Sizes, Window, read_window
 
-
 HOLES = frozenset(f"convolution_param.{field}" for field in ("hole", "hole_h", "hole_w"))
 
 
