@@ -43,18 +43,26 @@ class LayerCopy:
             blob.data[...] = value
         self.layer.reshape(self.bottom, self.top)
         self.layer.param_propagate_down = [True] * len(self.layer.blobs)
-        moved = MOVED_STATISTICS.get(self.layer.type, 0)
-        self._statistics = [p.copy() for p in self.params[:moved]]
+        self._statistics: list[tuple[np.ndarray, np.ndarray]] = []
+        if self.layer.type in MOVE_STATISTICS:
+            self._statistics = self._find_statistics()
 
     def _load(self) -> None:
         for blob, value in zip(self.bottom, self.inputs, strict=True):
             blob.data[...] = value
 
+    def _find_statistics(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        """The parameters that a forward pass changes, with their values before it."""
+        before = [p.copy() for p in self.params]
+        self.forward()
+        pairs = zip(self.params, before, strict=True)
+        return [(p, value) for p, value in pairs if not np.array_equal(p, value, equal_nan=True)]
+
     def forward(self) -> list[np.ndarray]:
         """The tops for the present inputs and parameters; views, valid until the next call."""
         self.layer.set_state(copy.deepcopy(self.record.state))
         self._load()
-        for param, value in zip(self.params, self._statistics, strict=False):
+        for param, value in self._statistics:
             param[...] = value
         if self.layer.reshapes_always:
             self.layer.reshape(self.bottom, self.top)
@@ -73,8 +81,8 @@ class LayerCopy:
         return [b.diff.copy() for b in self.bottom], [b.diff.copy() for b in self.layer.blobs]
 
 
-MOVED_STATISTICS = {"BatchNorm": 3, "Python": None}
-"""Types whose forward pass writes to their own parameters, and to how many from the first; None for all."""
+MOVE_STATISTICS = {"BatchNorm", "Python"}
+"""Types whose forward pass may write to their own parameters."""
 
 
 def _ask_for_reference(layer: Any) -> None:
