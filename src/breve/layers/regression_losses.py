@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -166,8 +166,8 @@ class SmoothL1Loss(LossLayer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Sum the distances; the slopes are kept for backward."""
-        a, b, *weights = (blob.data.reshape(bottom[0].shape) for blob in bottom)
-        inside, outside = [*weights, self.dtype.type(1), self.dtype.type(1)][:2]
+        values: list[Any] = [blob.data.reshape(bottom[0].shape) for blob in bottom]
+        a, b, inside, outside = [*values, self.dtype.type(1), self.dtype.type(1)][:4]
         losses, slope = smooth_l1(inside * (a - b), self.param.smooth_l1_loss_param.sigma)
         self.slope = inside * outside * slope
         top[0].data[...] = (outside * losses).sum(dtype=np.float64) / max(1, a.shape[0])
@@ -177,6 +177,6 @@ class SmoothL1Loss(LossLayer):
         for label in (2, 3):
             self.refuse_label_gradient(propagate_down, label=label)
         weight = self.dtype.type(top[0].diff[()] / max(1, bottom[0].shape[0]))
-        for blob, wanted, sign in zip(bottom[:2], propagate_down[:2], (1, -1), strict=True):
+        for blob, wanted, sign in zip(bottom[:2], propagate_down, (1, -1), strict=False):
             if wanted:
                 blob.diff[...] = (sign * weight * self.slope).reshape(blob.shape)
