@@ -126,6 +126,18 @@ def test_several_python_threads_may_call_at_once():
     assert all((out == 200).all() for out in outs)
 
 
+def test_cache_sees_an_edit_in_the_file_of_a_called_function(tmp_path):
+    helper = "from breve.kernels.threads import inline\n@inline\ndef amount():\n    return {}\n"
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import caller; print(caller.double())"
+    (tmp_path / "caller.py").write_text(
+        "from breve.kernels.threads import inline\nfrom helper import amount\n"
+        "@inline\ndef double():\n    return 2 * amount()\n"
+    )
+    for number, doubled in (("7", "14"), ("7", "14"), ("800", "1600")):
+        (tmp_path / "helper.py").write_text(helper.format(number))
+        assert run(program, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.strip() == doubled
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_forked_process_computes(layer):

@@ -69,9 +69,23 @@ def kernel(function: Any) -> Any:
 def _compile(function: Any, **options: Any) -> Any:
     """numba's njit, cached on disk unless there is no place to write to."""
     try:
-        return numba.njit(cache=True, **options)(function)
+        compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         return numba.njit(**options)(function)
+    _stamp(compiled)
+    return compiled
+
+
+def _stamp(compiled: Any) -> None:
+    """Have the cache look at the files of called functions too: numba's own looks at the file of the function alone."""
+    function = compiled.py_func
+    called = (function.__globals__.get(name) for name in function.__code__.co_names)
+    files = {Path(f.py_func.__code__.co_filename) for f in called if hasattr(f, "py_func")}
+    files.discard(Path(function.__code__.co_filename))
+    cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    if files and hasattr(cache_file, "_source_stamp"):
+        stats = [path.stat() for path in sorted(files) if path.exists()]
+        cache_file._source_stamp = (cache_file._source_stamp, *((stat.st_mtime, stat.st_size) for stat in stats))
 
 
 def _renamed(function: Any, suffix: str) -> Any:
