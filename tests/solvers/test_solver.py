@@ -93,6 +93,18 @@ def test_log_is_caffes(solver_file, caplog):
     assert lines[-1] == "Optimization Done."
 
 
+def test_divergence_is_told_once(solver_file, caplog):
+    solver = Solver(solver_file(base_lr=1e30))
+    solver.step(5)
+    (line,) = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert line.endswith("diverged; lower base_lr or set clip_gradients")
+
+
+def test_what_is_not_done_is_said(solver_file, caplog):
+    Solver(solver_file(debug_info="true"))
+    assert "solver.prototxt:9: debug_info prints nothing here" in caplog.text
+
+
 def test_iter_size_averages_the_gradients_of_several_batches(solver_file):
     gradients = []
     solver = Solver(solver_file(iter_size=3, momentum=0))

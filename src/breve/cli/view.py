@@ -70,6 +70,12 @@ class TerminalReport(Report):
         if action in coming:
             self._progress.update(self._task, description=coming[action], refresh=True)
 
+    def diverged(self, solver: Solver, loss: float) -> None:
+        """The loss is no longer a number."""
+        self._say(
+            f"Iteration {solver.iter}: the loss is {loss:g}, training has diverged; lower base_lr or set clip_gradients"
+        )
+
     def displayed(self, solver: Solver, loss: float) -> None:
         """The averaged loss, and whatever else the net gives."""
         scores = outputs(solver.net)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from breve.proto.tokens import field_lines
 from breve.proto.upgrade import upgrade_solver
 from breve.solvers.policies import check_policy
 from breve.solvers.rules import check_rule
+
+log = logging.getLogger("breve")
 
 TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
 
@@ -57,6 +60,11 @@ class Description:
         return f"{self.path}:{lines[0]}" if lines else str(self.path)
 
     def _check(self) -> None:
+        if self.param.debug_info:
+            log.warning(
+                "%s: debug_info prints nothing here; breve check and breve explain look into a net",
+                self.where("debug_info"),
+            )
         check_rule(self.param, self.where)
         check_policy(self.param, self.where)
         for field, least in (

@@ -31,6 +31,14 @@ class Report:
     def asked(self, action: Action) -> None:
         """A signal asks for a snapshot or a stop after this iteration. May be called at any moment."""
 
+    def diverged(self, solver: Solver, loss: float) -> None:
+        """The loss is no longer a number; told once."""
+        log.warning(
+            "Iteration %d, the loss is %g: training has diverged; lower base_lr or set clip_gradients",
+            solver.iter,
+            loss,
+        )
+
     def displayed(self, solver: Solver, loss: float) -> None:
         """An iteration that `display` asks to show has its loss."""
         log.info("Iteration %d, loss = %g", solver.iter, loss)

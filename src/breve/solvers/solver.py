@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from enum import Enum
@@ -115,10 +116,14 @@ class Solver:
     def _forward_backward(self) -> float:
         self.net.clear_param_diffs()
         loss = 0.0
-        for _ in range(self.param.iter_size):
-            loss += self.net.forward_from_to()
-            self.net.backward_from_to()
-        return self.losses.add(loss / self.param.iter_size)
+        with np.errstate(all="ignore"):  # divergence is told of in words
+            for _ in range(self.param.iter_size):
+                loss += self.net.forward_from_to()
+                self.net.backward_from_to()
+        loss /= self.param.iter_size
+        if math.isfinite(self.losses.mean) and not math.isfinite(loss):
+            self.report.diverged(self, loss)
+        return self.losses.add(loss)
 
     def solve(self, resume_file: str | os.PathLike[str] | None = None) -> None:
         """Train up to `max_iter`, from `resume_file` (a `.solverstate`) if given; then snapshot, and test once more."""
