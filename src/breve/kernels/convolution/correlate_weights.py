@@ -26,7 +26,9 @@ from breve.kernels.threads import get_num_threads, inline, kernel
 BLOCK = 192  # pixels: a strip of x and a panel of dY of this length fit the first-level cache together
 STRIP = 24  # columns of a strip
 STRIPS_PER_PIECE = 4  # at least, so that packing dY is little beside multiplying it
+ROWS = 32  # pixels of dY packed together
 TASKS = 32
+SUMS_BYTES = 4 << 20
 LINE = 16
 
 
@@ -76,9 +78,10 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     unit_size = unit_taps * c
     unit_strips = -(-unit_size // STRIP)
     strips = g.kernel[0] * (g.kernel[1] // unit_taps) * unit_strips
-    pieces = max(1, min(strips // STRIPS_PER_PIECE, TASKS // g.group))
     blocks = -(-g.batch * g.out_shape[0] * g.out_shape[1] // BLOCK)
-    parts = max(1, min(blocks, -(-TASKS // (g.group * pieces))))
+    sums_bytes = g.group * g.kernel[0] * g.kernel[1] * c * -(-k // nr) * nr * np.dtype(dtype).itemsize
+    parts = max(1, min(blocks, TASKS, SUMS_BYTES // sums_bytes))
+    pieces = max(1, min(strips // STRIPS_PER_PIECE, -(-TASKS // (g.group * parts))))
     return Sizes(
         g.batch, *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad,
         *g.dilation, unit_taps, unit_size, unit_strips, strips, pieces, parts, blocks, nr, -(-k // nr), BLOCK * nr + LINE,
@@ -139,12 +142,12 @@ def _clear_tails(panels, s):
 @inline
 def _pack_top(dy, group, first, last, panels, copy, s):
     """Pixels `first` to `last` of dY into panels[panel, pixel, nr]."""
-    whole, rest = s.k // s.nr, s.k % s.nr
-    for pixel in range(first, last):
-        start, at = pixel * s.out_channels + group * s.k, (pixel - first) * s.nr
-        call(copy, whole, s.nr, dy, start, s.nr, panels, at, s.panel)
-        if rest > 0:
-            call(copy, 1, rest, dy, start + whole * s.nr, 0, panels, at + whole * s.panel, 0)
+    for pixel in range(first, last, ROWS):
+        rows = min(ROWS, last - pixel)
+        for panel in range(s.panels):
+            start = pixel * s.out_channels + group * s.k + panel * s.nr
+            at = panel * s.panel + (pixel - first) * s.nr
+            call(copy, rows, min(s.nr, s.k - panel * s.nr), dy, start, s.out_channels, panels, at, s.nr)
 
 
 @inline
@@ -182,17 +185,20 @@ def _pack_strip(x, group, unit, start, width, first, last, strip, copy, s):
                     width,
                 )
             for i in range(col, min(col + count, low)):
-                _copy_clipped(x, source, i * step + zero, row_size, strip, at + (i - col) * width, width)
+                _copy_clipped(x, source, i * step + zero, row_size, strip, at + (i - col) * width, width, copy)
             for i in range(max(col, high), col + count):
-                _copy_clipped(x, source, i * step + zero, row_size, strip, at + (i - col) * width, width)
+                _copy_clipped(x, source, i * step + zero, row_size, strip, at + (i - col) * width, width, copy)
         pixel += count
 
 
 @inline
-def _copy_clipped(x, source, start, row_size, strip, at, width):
+def _copy_clipped(x, source, start, row_size, strip, at, width, copy):
     """Elements of a row of x, zeros before and behind it."""
     for j in range(width):
-        strip[at + j] = x[source + start + j] if 0 <= start + j < row_size else 0
+        strip[at + j] = 0
+    low, high = max(0, -start), min(width, row_size - start)
+    if low < high:
+        call(copy, 1, high - low, x, source + start + low, 0, strip, at + low, 0)
 
 
 @kernel

@@ -14,6 +14,8 @@ from llvmlite import ir
 from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64
 
+GROUP = 4  # vectors of a row copied together, or else the power of two below
+
 
 def emit_copy(isa: InstructionSet, dtype: Any) -> ir.Module:
     """The module with the function copy(rows, columns, src, src_row, dst, dst_row) for one dtype."""
@@ -21,26 +23,30 @@ def emit_copy(isa: InstructionSet, dtype: Any) -> ir.Module:
     v = Vectors(module, isa, dtype)
     arguments = [I64, I64, v.pointer, I64, v.pointer, I64]
     function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), "copy")
-    rows, columns, src, src_row, dst, dst_row = function.args
+    _, columns, src, _, dst, _ = function.args
     for pointer in (src, dst):
         pointer.add_attribute("noalias")
     q = ir.IRBuilder(function.append_basic_block("entry"))
-    whole = q.and_(columns, i64(-v.lanes))
-    with counted_loop(q, rows) as row:
-        from_row, to_row = q.gep(src, [q.mul(row, src_row)]), q.gep(dst, [q.mul(row, dst_row)])
-        with counted_loop(q, q.sdiv(whole, i64(v.lanes))) as index:
-            at = q.mul(index, i64(v.lanes))
-            v.store(q, v.load(q, q.gep(from_row, [at])), q.gep(to_row, [at]))
-        width = v.lanes // 2
-        while width:
-            with q.if_then(q.icmp_unsigned("!=", q.and_(columns, i64(width)), i64(0))):
-                done = q.and_(columns, i64(-2 * width))
-                _copy_part(q, v, width, q.gep(from_row, [done]), q.gep(to_row, [done]))
-            width //= 2
+    wide = GROUP * v.lanes
+    with counted_loop(q, q.sdiv(columns, i64(wide))) as index:
+        _copy_columns(q, v, GROUP, v.lanes, q.mul(index, i64(wide)), function.args)
+    pieces = [(vectors, v.lanes) for vectors in (2, 1)] + [(1, v.lanes >> i) for i in range(1, v.lanes.bit_length())]
+    for vectors, width in pieces:
+        size = vectors * width
+        with q.if_then(q.icmp_unsigned("!=", q.and_(columns, i64(size)), i64(0))):
+            _copy_columns(q, v, vectors, width, q.and_(columns, i64(-2 * size)), function.args)
     q.ret_void()
     return module
 
 
-def _copy_part(q: ir.IRBuilder, v: Vectors, width: int, src: ir.Value, dst: ir.Value) -> None:
+def _copy_columns(
+    q: ir.IRBuilder, v: Vectors, vectors: int, width: int, first: ir.Value, args: tuple[ir.Argument, ...]
+) -> None:
+    """`vectors` times `width` columns of all rows: one after the other, short rows would mispredict where they end."""
+    rows, _, src, src_row, dst, dst_row = args
     kind = (ir.VectorType(v.scalar, width) if width > 1 else v.scalar).as_pointer()
-    q.store(q.load(q.bitcast(src, kind), align=v.align_bytes), q.bitcast(dst, kind), align=v.align_bytes)
+    with counted_loop(q, rows) as row:
+        source, target = (q.gep(p, [q.add(q.mul(row, step), first)]) for p, step in ((src, src_row), (dst, dst_row)))
+        for i in range(vectors):
+            value = q.load(q.bitcast(q.gep(source, [i64(i * width)]), kind), align=v.align_bytes)
+            q.store(value, q.bitcast(q.gep(target, [i64(i * width)]), kind), align=v.align_bytes)
