@@ -25,7 +25,7 @@ def read_list(path: str | os.PathLike[str]) -> list[tuple[str, int]]:
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
-        name, _, label = line.strip().rpartition(" ")
+        *name, label = line.rsplit(maxsplit=1)
         if not name or not label.lstrip("+-").isdecimal():
             raise DataError(
                 "a line of the list is not understood",
@@ -33,7 +33,7 @@ def read_list(path: str | os.PathLike[str]) -> list[tuple[str, int]]:
                 expected="a file's name and an integer label",
                 found=repr(line),
             )
-        entries.append((name, int(label)))
+        entries.append((name[0].lstrip(), int(label)))
     if not entries:
         raise DataError(f"the list {path} is empty", expected="lines of a file's name and a label")
     return entries
@@ -63,10 +63,6 @@ class ImageListLoader(ImageLoader):
         self.root, self.channels, self.size = root, channels, size
         self._entries = read_list(source)
         skip = int(rng.integers(rand_skip)) if rand_skip else 0
-        if skip >= len(self._entries):
-            raise DataError(
-                f"{source} has too few lines for rand_skip", expected=f"at least {rand_skip}", found=len(self._entries)
-            )
         self._order = Order(len(self._entries), shuffle, rng, skip)
         name, _ = self._entries[self._order.peek()]
         with self.named(name):
