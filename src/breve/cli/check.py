@@ -37,4 +37,4 @@ def check(
         write_json(json_file, report.to_json())
         click.echo(f"written: {Path(json_file).resolve()}")
     if not report.ok:
-        raise click.exceptions.Exit(1)
+        sys.exit(1)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 
 STEPS = (1e-3, 1e-4, 1e-5, 1e-6, 1e-2, 1e-1, 1e-7, 1e-8, 1e-9)
-ENOUGH = 1e-10
+ENOUGH = 1e-8
 
 
 @dataclass(frozen=True)
@@ -30,9 +29,25 @@ class Slopes:
         return self.above - self.below
 
 
+def roughness(change: Callable[[float], float], scale: float = 1.0) -> float:
+    """How far f(h) is off by rounding, whatever its precision: what a smooth function's differences cannot be.
+
+    With s(h) = f(h) + f(-h) - 2 f(0), a smooth f has s(2h) = 4 s(h) but for terms in h^4.
+    """
+
+    def bend(step: float) -> float:
+        return change(step) + change(-step)
+
+    steps = [step * scale for step in (1e-5, 1.7e-5, 3e-5)]
+    return max(abs(bend(2 * step) - 4 * bend(step)) for step in steps) / 2
+
+
+Plateau = tuple[Slopes, Slopes, Slopes]
+
+
 @dataclass(frozen=True)
 class Estimate:
-    """A derivative, the step it was taken with, and how far the neighbouring step's answer lies from it."""
+    """A derivative, the step it was taken with, and how far the neighbouring steps' answers lie from it."""
 
     value: float
     step: float
@@ -44,9 +59,9 @@ class Estimate:
 def derivative(
     change: Callable[[float], float], scale: float = 1.0, largest: float = math.inf, noise: float = 0.0
 ) -> Estimate:
-    """The derivative at 0 of f by `change(h)` = f(h) - f(0), from the two steps that agree best (the plateau).
+    """The derivative at 0 of f by `change(h)` = f(h) - f(0), from the three steps that agree best (the plateau).
 
-    Steps are tried in the order of `STEPS`, times `scale`, until two neighbours agree to 1e-10; large ones come last,
+    Steps are tried in the order of `STEPS`, times `scale`, until three neighbours agree to 1e-8; large ones come last,
     for functions that are only as smooth as float32. No step is larger than `largest`, before scaling; `noise` is how
     far f itself is off by rounding.
 
@@ -56,25 +71,29 @@ def derivative(
     (-1.0, 1.0)
     """
     found: list[Slopes] = []
-    best: tuple[Slopes, Slopes] | None = None
+    best: Plateau | None = None
     for step in [step * scale for step in STEPS if step <= largest]:
         found.append(Slopes(step, change(-step) / -step, change(step) / step))
         best = _plateau(found, noise)
         if best and _doubt(best, noise) <= ENOUGH * max(abs(best[1].central), 1e-30):
             break
     assert best is not None
-    smaller = best[1]
-    return Estimate(smaller.central, smaller.step, _doubt(best, noise), _kink(*best))
+    larger, middle, _ = best
+    return Estimate(middle.central, middle.step, _doubt(best, noise), _kink(larger, middle))
 
 
-def _plateau(found: list[Slopes], noise: float) -> tuple[Slopes, Slopes] | None:
-    """The neighbouring steps, larger and smaller, that leave the least doubt."""
-    return min(pairwise(sorted(found, key=lambda s: -s.step)), key=lambda pair: _doubt(pair, noise), default=None)
+def _plateau(found: list[Slopes], noise: float) -> Plateau | None:
+    """The neighbouring steps, from the largest, that leave the least doubt. Two could agree by chance, not three."""
+    ordered = sorted(found, key=lambda s: -s.step)
+    triples = zip(ordered, ordered[1:], ordered[2:], strict=False)
+    return min(triples, key=lambda triple: _doubt(triple, noise), default=None)
 
 
-def _doubt(pair: tuple[Slopes, Slopes], noise: float) -> float:
-    """How far two central differences lie apart, but no less than rounding allows."""
-    return max(abs(pair[0].central - pair[1].central), noise / pair[1].step)
+def _doubt(triple: Plateau, noise: float) -> float:
+    """How far the outer central differences lie from the middle one, but no less than rounding allows."""
+    larger, middle, smaller = triple
+    apart = max(abs(larger.central - middle.central), abs(smaller.central - middle.central))
+    return max(apart, noise / middle.step)
 
 
 def _kink(larger: Slopes, smaller: Slopes) -> tuple[float, float] | None:

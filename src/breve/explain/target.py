@@ -9,7 +9,7 @@ import numpy as np
 from breve.explain.layer_copy import LayerCopy
 from breve.explain.layers.base import Explainer, Kinks
 from breve.explain.model import Index, unravel
-from breve.explain.numeric import Estimate, derivative
+from breve.explain.numeric import Estimate, derivative, roughness
 from breve.explain.verdict import tolerance
 from breve.explain.wrt import Wrt
 
@@ -68,7 +68,8 @@ class Target:
             self.flat[positions] = kept
             return total
 
-        estimate = derivative(change, self.scale, self.largest_step, self.noise)
+        rough = roughness(change, self.scale) if self.e.record.type == "Python" else 0.0
+        estimate = derivative(change, self.scale, self.largest_step, max(self.noise, rough))
         return float(self.gradient[positions] @ signs), estimate
 
     def disagreement(self, positions: np.ndarray, signs: np.ndarray) -> tuple[float, bool]:

@@ -46,7 +46,6 @@ class Pass:
     """One pass of a net, recorded in every layer: what explanations and pages are made of."""
 
     def __init__(self, net: Any, seed: int = 0) -> None:
-        net = getattr(net, "net", net) if not hasattr(net, "steps") else net
         self.net = net
         self.replica = Replica(net, seed=seed)
         self.objective = self.replica.objective

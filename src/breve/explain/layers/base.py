@@ -10,7 +10,7 @@ import numpy as np
 
 from breve.explain.layer_copy import LayerCopy
 from breve.explain.model import Derivation, Index, Lost, Terms
-from breve.explain.numeric import Estimate, derivative
+from breve.explain.numeric import Estimate, derivative, roughness
 from breve.explain.replica import Record
 from breve.explain.wrt import Wrt
 
@@ -165,7 +165,9 @@ class Local:
             return sum(float(np.vdot(d.astype(np.float64), there - at)) for d, there, at in pairs)
 
         noise = sum(float(np.linalg.norm(d * at)) for d, at in zip(self.top_diff, here, strict=True))
-        return derivative(change, max(abs(self.start), 1e-2), noise=4 * np.finfo(np.float64).eps * noise)
+        scale = max(abs(self.start), 1e-2)
+        rough = roughness(change, scale) if self.copy.record.type == "Python" else 0.0
+        return derivative(change, scale, noise=max(4 * np.finfo(np.float64).eps * noise, rough))
 
     def row(self, step: float = 1e-5) -> list[np.ndarray]:
         """d top / d element for every element of every top, rounding noise taken as zero."""
