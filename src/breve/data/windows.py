@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,9 +54,9 @@ def read_windows(path: str | os.PathLike[str], root: str = "") -> list[Window]:
     for word in words:
         try:
             windows.extend(_picture_windows(word, words, root))
-        except (ValueError, StopIteration) as error:
+        except ValueError as error:
             place = f"after {windows[-1].picture}" if windows else "at its beginning"
-            raise DataError(f"the window file {path} is not understood {place}", found=error or "its end") from error
+            raise DataError(f"the window file {path} is not understood {place}", found=error) from error
     if not windows:
         raise DataError(f"the window file {path} has no windows")
     return windows
@@ -64,18 +65,17 @@ def read_windows(path: str | os.PathLike[str], root: str = "") -> list[Window]:
 def _picture_windows(word: str, words: Iterator[str], root: str) -> list[Window]:
     if word != "#":
         raise ValueError(f"{word!r} where '#' should be")
-    next(words)
-    picture = root + next(words)
-    channels, _, _, count = (int(next(words)) for _ in range(4))
+    _, name = islice(words, 2)
+    channels, _, _, count = map(int, islice(words, 4))
     if channels != 3:
         raise ValueError(f"{channels} channels where 3 should be")
     windows = []
     for _ in range(count):
-        label, overlap = int(next(words)), float(next(words))
-        x1, y1, x2, y2 = (int(next(words)) for _ in range(4))
+        label, overlap = islice(words, 2)
+        x1, y1, x2, y2 = map(int, islice(words, 4))
         if not (0 <= x1 <= x2 and 0 <= y1 <= y2):
             raise ValueError(f"corners {x1} {y1} {x2} {y2}")
-        windows.append(Window(picture, label, overlap, x1, y1, x2, y2))
+        windows.append(Window(root + name, int(label), float(overlap), x1, y1, x2, y2))
     return windows
 
 
