@@ -27,8 +27,7 @@ class TerminalReport(Report):
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
         self._task = progress.add_task("training", total=None, rate="", loss="", speed="")
-        self._shown_at, self._counted_at, self._counted = 0.0, 0.0, 0
-        self._rate = ""
+        self._first, self._first_at, self._shown_at = -1, 0.0, 0.0
 
     def _say(self, text: str) -> None:
         self._progress.console.print(text, markup=False, highlight=True, soft_wrap=True)
@@ -41,23 +40,20 @@ class TerminalReport(Report):
             f"lr_policy {solver.param.lr_policy}, to iteration {solver.param.max_iter:,}"
         )
         self._progress.start()
-        self._count_from(solver)
-
-    def _count_from(self, solver: Solver) -> None:
-        self._counted, self._counted_at = solver.iter, time.perf_counter()
-        self._progress.reset(self._task, total=solver.param.max_iter - solver.iter, description="training")
 
     def iterated(self, solver: Solver, loss: float) -> None:
-        """Move the bar, at most ten times a second."""
+        """Move the bar, at most ten times a second. Speed is counted from the end of the first iteration on."""
         now = time.perf_counter()
-        if now - self._shown_at < BETWEEN_UPDATES_S and solver.iter < solver.param.max_iter:
+        if self._first < 0:
+            self._first, self._first_at = solver.iter, now
+            self._progress.reset(self._task, total=solver.param.max_iter, completed=solver.iter)
+        elif now - self._shown_at < BETWEEN_UPDATES_S and solver.iter < solver.param.max_iter:
             return
-        speed = (solver.iter - self._counted) / max(now - self._counted_at, 1e-9)
+        speed = (solver.iter - self._first) / max(now - self._first_at, 1e-9)
         self._shown_at = now
         self._progress.update(
             self._task,
             completed=solver.iter,
-            total=solver.param.max_iter,
             description="training",
             loss=f"loss {loss:.4g}",
             rate=f"lr {solver.lr:.4g}",
@@ -113,10 +109,6 @@ class TerminalReport(Report):
     def restoring(self, path: str) -> None:
         """A solver state is about to be read."""
         self._say(f"Going on from {path}")
-
-    def restored(self, solver: Solver) -> None:
-        """The bar and the speed begin where the interrupted run ended."""
-        self._count_from(solver)
 
     def finished(self, solver: Solver, loss: float | None) -> None:
         """The loss after the last update."""

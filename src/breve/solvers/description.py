@@ -11,7 +11,7 @@ from typing import Any
 
 from breve.errors import SolverError
 from breve.proto import SolverParameter
-from breve.proto.text import read_solver
+from breve.proto.text import read_solver, read_text
 from breve.proto.tokens import field_lines
 from breve.proto.upgrade import upgrade_solver
 from breve.solvers.policies import check_policy
@@ -20,6 +20,8 @@ from breve.solvers.rules import check_rule
 log = logging.getLogger("breve")
 
 TRAIN_FIELDS = ("net", "net_param", "train_net", "train_net_param")
+LEAST = {"iter_size": 1, "average_loss": 1, "max_iter": 0, "snapshot": 0, "weight_decay": 0, "test_iter": 1}
+"""The least value of a number."""
 
 
 @dataclass(frozen=True)
@@ -56,69 +58,61 @@ class Description:
         """`file:line` of a field, the file alone where it is not given, empty for a SolverParameter without a file."""
         if self.path is None:
             return ""
-        lines = field_lines(self.path.read_text(), {field})
+        lines = field_lines(read_text(self.path), {field})
         return f"{self.path}:{lines[0]}" if lines else str(self.path)
 
+    def _error(self, field: str, message: str, **facts: Any) -> SolverError:
+        return SolverError(message, where=self.where(field), **facts)
+
     def _check(self) -> None:
-        if self.param.debug_info:
-            log.warning(
-                "%s: debug_info prints nothing here; breve check and breve explain look into a net",
-                self.where("debug_info"),
-            )
         check_rule(self.param, self.where)
         check_policy(self.param, self.where)
-        for field, least in (
-            ("iter_size", 1),
-            ("average_loss", 1),
-            ("max_iter", 0),
-            ("snapshot", 0),
-            ("weight_decay", 0),
-        ):
-            self._check_least(field, getattr(self.param, field), least)
-        for batches in self.param.test_iter:
-            self._check_least("test_iter", batches, 1)
-        self._check_nets()
+        for field, least in LEAST.items():
+            value = getattr(self.param, field)
+            for number in value if field == "test_iter" else [value]:
+                if not number >= least:
+                    raise self._error(
+                        field, f"{field} is out of range", expected=f"at least {least}", found=f"{number:g}"
+                    )
+        self._check_train_net()
+        self._check_test_nets()
+        self._tell_what_is_passed_over()
 
-    def _check_least(self, field: str, value: float, least: int) -> None:
-        if not value >= least:
-            raise SolverError(
-                f"{field} is out of range", where=self.where(field), expected=f"at least {least}", found=f"{value:g}"
-            )
-
-    def _check_nets(self) -> None:
+    def _check_train_net(self) -> None:
         given = [field for field in TRAIN_FIELDS if self.param.HasField(field)]
         if len(given) != 1:
-            raise SolverError(
+            raise self._error(
+                given[-1] if given else "net",
                 "a solver has one training net",
-                where=self.where(given[-1]) if given else self.where("net"),
                 expected="exactly one of " + ", ".join(TRAIN_FIELDS),
                 found=" and ".join(given) or "none of them",
             )
+
+    def _check_test_nets(self) -> None:
         own = len(self.param.test_net) + len(self.param.test_net_param)
-        generic = given[0] in ("net", "net_param")
-        asked = len(self.param.test_iter)
-        if asked < own or (asked > own and not generic):
-            raise SolverError(
-                "test_iter must be given once for each test net",
-                where=self.where("test_iter"),
-                expected=own,
-                found=asked,
-            )
-        if len(self.param.test_state) not in (0, asked):
-            raise SolverError(
-                "test_state is given once for each test net, or not at all",
-                where=self.where("test_state"),
-                expected=asked,
-                found=len(self.param.test_state),
-            )
+        asked, states = len(self.param.test_iter), len(self.param.test_state)
+        more_allowed = self.param.HasField("net") or self.param.HasField("net_param")
+        if asked < own or (asked > own and not more_allowed):
+            message = "test_iter must be given once for each test net"
+            raise self._error("test_iter", message, expected=own, found=asked)
+        if states not in (0, asked):
+            message = "test_state is given once for each test net, or not at all"
+            raise self._error("test_state", message, expected=asked, found=states)
         if asked and self.param.test_interval <= 0:
-            raise SolverError(
+            raise self._error(
+                "test_interval",
                 "a test net needs test_interval",
-                where=self.where("test_interval"),
                 expected="at least 1",
                 found=self.param.test_interval,
                 hint="write test_interval, or remove test_iter",
             )
+
+    def _tell_what_is_passed_over(self) -> None:
+        if self.param.debug_info:
+            hint = "breve check and breve explain look into a net"
+            log.warning("%s: debug_info prints nothing here; %s", self.where("debug_info"), hint)
+        if self.param.HasField("solver_mode") and self.param.solver_mode == self.param.GPU:
+            log.info("solver_mode GPU: breve trains on the CPU")
 
     @property
     def train_net(self) -> NetChoice:
@@ -153,35 +147,27 @@ class Description:
         for path in (Path(name), beside):
             if path.exists():
                 return path
-        raise SolverError(
-            f"there is no file {name}",
-            where=self.where(field),
-            hint=f"looked in the current directory and at {beside}"
-            if self.path
-            else "looked from the current directory",
-        )
+        hint = "looked in the current directory" + (f" and at {beside}" if self.path else "")
+        raise self._error(field, f"there is no file {name}", hint=hint)
 
     def snapshot_prefix(self) -> str:
         """What the names of snapshots begin with. Raises SolverError where it is not given."""
         if not self.param.snapshot_prefix:
-            raise SolverError(
-                "snapshot_prefix is missing", hint="set it, or turn snapshots off: snapshot_after_train: false"
-            )
+            hint = "set it, or turn snapshots off: snapshot_after_train: false"
+            raise self._error("snapshot_prefix", "snapshot_prefix is missing", hint=hint)
         return self.param.snapshot_prefix
 
     def check_solvable(self) -> None:
         """Raise SolverError unless `max_iter` is given and the snapshots that training will take can be written."""
         if not self.param.HasField("max_iter"):
-            raise SolverError(
-                "max_iter is missing", where=self.where("max_iter"), hint="say how many iterations to train"
-            )
+            raise self._error("max_iter", "max_iter is missing", hint="say how many iterations to train")
         if not (self.param.snapshot or self.param.snapshot_after_train):
             return
         folder = Path(self.snapshot_prefix()).parent
         if not folder.is_dir() or not os.access(folder, os.W_OK):
-            raise SolverError(
+            raise self._error(
+                "snapshot_prefix",
                 "snapshots cannot be written",
-                where=self.where("snapshot_prefix"),
                 expected=f"a folder {folder} to write to",
                 found="no such folder" if not folder.is_dir() else "no permission",
                 hint=f"make it (mkdir -p {folder}) or change snapshot_prefix",
