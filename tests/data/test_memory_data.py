@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from breve.errors import DataError, LayerError
+from breve import pycaffe
+from breve.errors import DataError, LayerError, NetError
 from data.layers import batches, net_of
 
 DATA = np.random.default_rng(0).standard_normal((6, 2, 3, 4)).astype(np.float32)
@@ -76,3 +77,16 @@ def test_transform_and_missing_sizes_are_refused():
         memory("transform_param { scale: 0.1 }")
     with pytest.raises(LayerError, match="channels must be positive"):
         net_of('type: "MemoryData" memory_data_param { batch_size: 2 height: 3 width: 4 }')
+
+
+def test_pycaffe_gives_arrays_to_the_layer(tmp_path):
+    (tmp_path / "net.prototxt").write_text(
+        'layer { name: "d" type: "MemoryData" top: "data" top: "label"'
+        " memory_data_param { batch_size: 2 channels: 2 height: 3 width: 4 } }"
+    )
+    net = pycaffe.Net(str(tmp_path / "net.prototxt"), pycaffe.TEST)
+    net.set_input_arrays(DATA, LABELS.astype(np.float32))
+    np.testing.assert_array_equal(net.forward()["label"], [0, 1])
+    (tmp_path / "empty.prototxt").write_text('layer { name: "x" type: "Input" top: "x" }')
+    with pytest.raises(NetError, match="has no MemoryData layer"):
+        pycaffe.Net(str(tmp_path / "empty.prototxt"), pycaffe.TEST).set_input_arrays(DATA, LABELS)

@@ -105,6 +105,13 @@ class Net(net.Net):
         names = self._bottoms_of(end) if end is not None else self.inputs
         return {name: self.blobs[name].diff for name in [*names, *(diffs or ())]}
 
+    def set_input_arrays(self, data: np.ndarray, labels: np.ndarray) -> None:
+        """Let the net's MemoryData layer read `data` (M, C, H, W) and `labels` (M). Raises NetError, DataError."""
+        layers: list[Any] = [layer for layer in self.layers if layer.type == "MemoryData"]
+        if not layers:
+            raise NetError("the net has no MemoryData layer to take the arrays", hint="write into net.blobs instead")
+        layers[0].set_arrays(data, labels)
+
     def _tops_of(self, layer: str) -> list[str]:
         return [self.blob_names[i] for i in self.top_ids[self._index(layer, 0)]]
 
