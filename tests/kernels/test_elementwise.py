@@ -27,7 +27,7 @@ UNARY = {
     "sigmoid": (exponential.sigmoid, sigmoid),
     "tanh": (exponential.tanh, np.tanh),
     "elu": (
-        lambda x, y: exponential.elu(x, x.dtype.type(0.5), y),
+        lambda x, y: exponential.elu(x, x.dtype.type(1), x.dtype.type(0.5), y),
         lambda x: np.where(x > 0, x, 0.5 * (np.exp(np.minimum(x, 0)) - 1)),
     ),
     "mish": (exponential.mish, lambda x: x * np.tanh(np.log1p(np.exp(x)))),
@@ -48,8 +48,8 @@ BINARY = {
     "sigmoid_backward": (exponential.sigmoid_backward, lambda y, dy: dy * y * (1 - y)),
     "tanh_backward": (exponential.tanh_backward, lambda y, dy: dy * (1 - y * y)),
     "elu_backward": (
-        lambda x, dy, dx: exponential.elu_backward(x, x, dy, x.dtype.type(0.5), dx),
-        lambda x, dy: dy * np.where(x > 0, 1, x + 0.5),
+        lambda x, dy, dx: exponential.elu_backward(x, x, dy, x.dtype.type(2), x.dtype.type(0.5), dx),
+        lambda x, dy: dy * np.where(x > 0, 2, x + 1),
     ),
     "mish_backward": (exponential.mish_backward, lambda x, dy: dy * mish_slope(x)),
     "weighted_sum": (

@@ -8,6 +8,7 @@ CASES: list[Case] = [
     Case("sigmoid", 'type: "Sigmoid"', [(2, 3, 4, 5)], golden=["sigmoid"]),
     Case("tanh", 'type: "TanH"', [(2, 3, 4, 5)], golden=["tanh"]),
     Case("elu", 'type: "ELU" elu_param { alpha: 0.7 }', [(2, 3, 4, 5)], kinks=(0,), golden=["elu"]),
+    Case("selu", 'type: "ELU" elu_param { alpha: 1.6733 lambda: 1.0507 }', [(2, 3, 4, 5)], kinks=(0,)),
     Case("swish", 'type: "Swish" swish_param { beta: 1.5 }', [(2, 3, 4, 5)], golden=["swish"]),
     Case("bnll", 'type: "BNLL"', [(2, 3, 4, 5)], golden=["bnll"]),
     Case("absval", 'type: "AbsVal"', [(2, 3, 4, 5)], kinks=(0,), golden=["absval"]),
@@ -29,5 +30,8 @@ CASES: list[Case] = [
         golden=["threshold"],
     ),
     Case("dropout", 'type: "Dropout" dropout_param { dropout_ratio: 0.3 }', [(2, 3, 4, 5)], memory_orders=False),
+    Case("dropout_unscaled", 'type: "Dropout" dropout_param { scale_train: false }', [(3, 4)]),
+    Case("dropout_unscaled_test", 'type: "Dropout" dropout_param { scale_train: false }', [(3, 4)], phase="TEST"),
+    Case("dropout_sampled", 'type: "Dropout" dropout_param { sample_weights_test: true }', [(3, 4)], phase="TEST"),
     Case("dropout_test", 'type: "Dropout"', [(3, 4)], phase="TEST", golden=["dropout_test"]),
 ]

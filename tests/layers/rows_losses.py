@@ -34,6 +34,18 @@ CASES = [
         [(2, 3, 4), labels(3, 2, 4)],
         gradient=[0],
     ),
+    Case(
+        "softmax_loss_weighted",
+        SOFTMAX_LOSS + "loss_param { ignore_label: 1 weight_by_label_freqs: true class_weighting: [0.5, 1, 2] }",
+        [(2, 3, 4, 2), labels(3, 2, 4, 2)],
+        gradient=[0],
+    ),
+    Case(
+        "softmax_loss_pre_fixed",
+        SOFTMAX_LOSS + "loss_param { normalization: PRE_FIXED pre_fixed_normalizer: 2.5 }",
+        [(4, 5), labels(5, 4)],
+        gradient=[0],
+    ),
     Case("accuracy", 'type: "Accuracy"', [(6, 5), labels(5, 6)], gradient=[]),
     Case(
         "accuracy_top2",

@@ -60,6 +60,42 @@ def test_crelu_puts_both_halves_side_by_side():
     np.testing.assert_allclose(y, np.concatenate([leaky(x), leaky(-x)], axis=1), rtol=1e-6)
 
 
+def test_selu():
+    (y,), run = outputs_and_run("selu")
+    selu = np.vectorize(lambda v: 1.0507 * (v if v > 0 else 1.6733 * (math.exp(v) - 1)))
+    np.testing.assert_allclose(y, selu(run.values[0]), rtol=1e-6)
+
+
+def test_dropout_that_does_not_scale_in_training_shrinks_in_testing():
+    (trained,), run = outputs_and_run("dropout_unscaled")
+    assert ((trained == run.values[0]) | (trained == 0)).all()
+    (tested,), run = outputs_and_run("dropout_unscaled_test")
+    np.testing.assert_allclose(tested, 0.5 * run.values[0])
+
+
+def test_dropout_sampled_while_testing():
+    (y,), run = outputs_and_run("dropout_sampled")
+    assert (y == 0).any()
+    np.testing.assert_allclose(y[y != 0], 2 * run.values[0][y != 0])
+
+
+def test_softmax_loss_with_class_weights():
+    (loss,), run = outputs_and_run("softmax_loss_weighted")
+    total, count = 0.0, 0
+    for (n, h, w), label in np.ndenumerate(run.values[1].astype(int)):
+        if label != 1:
+            scores = run.values[0][n, :, h, w]
+            total -= (0.5, 1, 2)[label] * (scores[label] - math.log(sum(math.exp(v) for v in scores)))
+            count += 1
+    assert loss == pytest.approx(total / count)
+
+
+def test_softmax_loss_with_a_fixed_divisor():
+    case = CASE["softmax_loss_pre_fixed"]
+    plain = LayerRun('type: "SoftmaxWithLoss" loss_param { normalization: NONE }', case.values()).forward()[0]
+    assert case.run().forward()[0] == pytest.approx(plain / 2.5)
+
+
 def test_permute():
     (y,), run = outputs_and_run("permute")
     assert y.shape == (2, 4, 5, 3)

@@ -101,18 +101,18 @@ def tanh_backward(y, dy, dx):
 
 
 @kernel
-def elu(x, alpha, y):
-    """y = x if x > 0 else alpha (exp(x) - 1); x and y may be one array."""
+def elu(x, scale, alpha, y):
+    """y = scale x if x > 0 else scale alpha (exp(x) - 1); x and y may be one array."""
     one = x.dtype.type(1)
     for i in prange(x.size):
-        y[i] = x[i] if x[i] > 0 else alpha * (_exp(x[i]) - one)
+        y[i] = scale * (x[i] if x[i] > 0 else alpha * (_exp(x[i]) - one))
 
 
 @kernel
-def elu_backward(x, y, dy, alpha, dx):
-    """dx = dy if x > 0 else dy (y + alpha); dy and dx may be one array, and x and y."""
+def elu_backward(x, y, dy, scale, alpha, dx):
+    """dx = scale dy if x > 0 else dy (y + scale alpha); dy and dx may be one array, and x and y."""
     for i in prange(x.size):
-        dx[i] = dy[i] if x[i] > 0 else dy[i] * (y[i] + alpha)
+        dx[i] = scale * dy[i] if x[i] > 0 else dy[i] * (y[i] + scale * alpha)
 
 
 @inline

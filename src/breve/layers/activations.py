@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -79,30 +80,32 @@ class TanH(ElementwiseLayer):
 class ELU(ElementwiseLayer):
     """Exponential linear unit: like ReLU, with negative values curving towards -alpha.
 
-    Forward: y = x if x > 0 else alpha (exp(x) - 1).
-    Backward: dx = dy if x > 0 else dy (y + alpha).
-    Fields: elu_param: `alpha` (1).
-    Errors: a negative `alpha` in place, whose output does not tell the input's sign.
+    Forward: y = lambda x if x > 0 else lambda alpha (exp(x) - 1).
+    Backward: dx = dy lambda if x > 0 else dy (y + lambda alpha).
+    Fields: elu_param: `alpha` (1); of NVIDIA's fork `lambda` (1; 1.0507 with alpha 1.6733 is SELU).
+    Errors: a negative `alpha` or `lambda` in place, where the output does not tell the input's sign.
     Source: Caffe's elu_layer; Clevert et al., "Fast and accurate deep network learning by exponential linear units",
         2015.
     """
 
+    fork_fields: ClassVar[frozenset[str]] = frozenset({"elu_param.lambda"})
+
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Read alpha."""
-        self.alpha = self.dtype.type(self.param.elu_param.alpha)
-        if self.alpha < 0 and top[0] is bottom[0]:
+        """Read both factors."""
+        param = self.param.elu_param
+        self.scale, self.alpha = self.dtype.type(getattr(param, "lambda")), self.dtype.type(param.alpha)
+        if min(self.alpha, self.scale) < 0 and top[0] is bottom[0]:
             raise LayerError("a negative elu_param.alpha cannot work in place", expected=">= 0", found=self.alpha)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Curve the negative values."""
-        exponential.elu(bottom[0].memory, self.alpha, top[0].memory)
+        exponential.elu(bottom[0].memory, self.scale, self.alpha, top[0].memory)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Scale where the input was negative; in place the output has its sign."""
         if propagate_down[0]:
-            exponential.elu_backward(
-                bottom[0].memory, top[0].memory, top[0].diff_memory, self.alpha, bottom[0].diff_memory
-            )
+            x, y = bottom[0].memory, top[0].memory
+            exponential.elu_backward(x, y, top[0].diff_memory, self.scale, self.alpha, bottom[0].diff_memory)
 
 
 class Swish(ElementwiseLayer):

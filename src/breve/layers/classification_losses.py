@@ -10,7 +10,7 @@ import numpy as np
 
 from breve.blob import Blob
 from breve.errors import LayerError
-from breve.layers.loss import LossLayer, ignore_label, normalization_mode, normalizer, read_labels
+from breve.layers.loss import LossLayer, ignore_label, normalizer, read_labels
 from breve.layers.softmax import softmax
 from breve.proto.binary import read_mean
 
@@ -99,7 +99,8 @@ class InfogainLoss(LossLayer):
         self.gains = np.moveaxis(rows, -1, self.axis)
         logs = np.log(np.maximum(self.prob.data, self.dtype.type(LEAST_PROBABILITY)))
         self.normalizer = normalizer(
-            normalization_mode(loss_param, "VALID"),
+            loss_param,
+            "VALID",
             batch=int(np.prod(self.label_shape[: self.axis])),
             full=counts.size,
             valid=int(counts.sum()),
@@ -142,7 +143,8 @@ class SigmoidCrossEntropyLoss(LossLayer):
         losses = np.maximum(x, 0) - x * target + np.log(1 + decay)
         self.difference = np.where(x >= 0, 1, decay) / (1 + decay) - target
         self.normalizer = normalizer(
-            normalization_mode(self.param.loss_param, "BATCH_SIZE"),
+            self.param.loss_param,
+            "BATCH_SIZE",
             batch=x.shape[0],
             full=x.size,
             valid=int(self.counts.sum()),

@@ -20,6 +20,7 @@ class LossLayer(Layer):
     is_loss: ClassVar[bool] = True
     auto_top_blobs: ClassVar[bool] = True
     unforced_bottoms: ClassVar[frozenset[int]] = frozenset({1})
+    fork_fields: ClassVar[frozenset[str]] = frozenset({"loss_param.pre_fixed_normalizer"})
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check that both bottoms hold the same number of samples; the top has no axes."""
@@ -85,9 +86,12 @@ def normalization_mode(loss_param: Any, default: str) -> str:
     return default
 
 
-def normalizer(mode: str, *, batch: int, full: int, valid: int) -> float:
+def normalizer(loss_param: Any, default: str, *, batch: int, full: int, valid: int) -> float:
     """The divisor of a summed loss, 1 at least, by Caffe's softmax_loss_layer.
 
-    FULL: all predictions; VALID: those not ignored; BATCH_SIZE: samples; NONE: 1.
+    By `normalization_mode`: FULL: all predictions; VALID: those not ignored; BATCH_SIZE: samples; NONE: 1; PRE_FIXED,
+    of Intel's fork: `pre_fixed_normalizer`.
     """
-    return float(max(1, {"FULL": full, "VALID": valid, "BATCH_SIZE": batch, "NONE": 1}[mode]))
+    fixed = loss_param.pre_fixed_normalizer
+    modes = {"FULL": full, "VALID": valid, "BATCH_SIZE": batch, "NONE": 1, "PRE_FIXED": fixed}
+    return float(max(1, modes[normalization_mode(loss_param, default)]))

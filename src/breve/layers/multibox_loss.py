@@ -11,7 +11,7 @@ from breve.blob import Blob
 from breve.errors import LayerError
 from breve.layers import boxes, matching
 from breve.layers.detection_output import check_predictions, code_name, prior_count
-from breve.layers.loss import LossLayer, normalization_mode, normalizer
+from breve.layers.loss import LossLayer, normalizer
 from breve.layers.regression_losses import smooth_l1
 
 
@@ -94,7 +94,7 @@ class MultiBoxLoss(LossLayer):
             losses += image_losses
             num_matched += matched
         self.normalizer = normalizer(
-            normalization_mode(self.param.loss_param, "VALID"), batch=num, full=num * self.num_priors, valid=num_matched
+            self.param.loss_param, "VALID", batch=num, full=num * self.num_priors, valid=num_matched
         )
         self.loc_diff *= param.loc_weight
         top[0].data[...] = losses @ [self._part(0) * param.loc_weight, self._part(1)] / self.normalizer

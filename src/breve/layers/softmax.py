@@ -9,9 +9,10 @@ from typing import ClassVar
 import numpy as np
 
 from breve.blob import Blob
+from breve.errors import LayerError
 from breve.kernels import exponential
 from breve.layers.base import Layer
-from breve.layers.loss import LossLayer, ignore_label, normalization_mode, normalizer, read_labels
+from breve.layers.loss import LossLayer, ignore_label, normalizer, read_labels
 
 
 def rows(array: np.ndarray, axis: int) -> np.ndarray:
@@ -66,18 +67,24 @@ class Softmax(Layer):
 class SoftmaxWithLoss(LossLayer):
     """Multinomial logistic loss of the softmax of scores.
 
-    Forward: loss = -sum log(p_label) / normalizer, p = softmax(x) along `axis`; the second top, if any, is p.
+    Forward: loss = -sum log(p_label) / normalizer, p = softmax(x) along `axis`; the second top, if any, is p. With
+        class weights each term is multiplied by its label's; they do not change the normalizer.
     Backward: dx = (p - onehot(label)) loss_weight / normalizer; 0 where the label is ignored.
     Blobs: bottoms scores (N, C, ...) and one label for each of the N ... predictions; tops the scalar loss and,
         if wished, the probabilities, which no gradient flows back through.
     Fields: softmax_param: `axis` (1); loss_param: `ignore_label` (none), `normalization` (VALID: the divisor is the
         number of labels not ignored; FULL: of all; BATCH_SIZE: N; NONE: 1), `normalize`, its older form (true: VALID,
-        false: BATCH_SIZE).
+        false: BATCH_SIZE); of forks PRE_FIXED with `pre_fixed_normalizer` (1; Intel), `class_weighting` for each class
+        with `weight_by_label_freqs` (false; SegNet).
     Errors: labels that do not match the predictions in number, or are no class; a gradient wrt labels.
     Source: Caffe's softmax_loss_layer.
     """
 
     top_counts: ClassVar[tuple[int, int | None]] = (1, 2)
+    fork_fields: ClassVar[frozenset[str]] = LossLayer.fork_fields | {
+        "loss_param.weight_by_label_freqs",
+        "loss_param.class_weighting",
+    }
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make room for the probabilities."""
@@ -95,13 +102,28 @@ class SoftmaxWithLoss(LossLayer):
         self.labels = np.where(counts, labels, -1).ravel()
         losses = np.empty(labels.size, self.dtype)
         exponential.label_losses(softmax(scores, self.axis, self.prob.data), self.labels, losses)
+        self.label_weights = self._label_weights(scores.shape[self.axis])
         self.normalizer = normalizer(
-            normalization_mode(loss_param, "VALID"),
+            loss_param,
+            "VALID",
             batch=math.prod(self.label_shape[: self.axis]),
             full=counts.size,
             valid=int(np.count_nonzero(counts)),
         )
+        if self.label_weights is not None:
+            losses *= self.label_weights
         top[0].data[...] = losses.sum(dtype=np.float64) / self.normalizer
+
+    def _label_weights(self, num_labels: int) -> np.ndarray | None:
+        """The weight of each prediction, where SegNet's fields give classes weights."""
+        param = self.param.loss_param
+        if not param.weight_by_label_freqs:
+            return None
+        if len(param.class_weighting) != num_labels:
+            raise LayerError(
+                "class_weighting must be given for each class", expected=num_labels, found=len(param.class_weighting)
+            )
+        return np.array(param.class_weighting, self.dtype)[self.labels]
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Probabilities less one at the label."""
@@ -110,4 +132,6 @@ class SoftmaxWithLoss(LossLayer):
             weight = self.dtype.type(top[0].diff[()] / self.normalizer)
             bottom_diff = rows(bottom[0].diff, self.axis)
             exponential.softmax_loss_backward(rows(self.prob.data, self.axis), self.labels, weight, bottom_diff)
+            if self.label_weights is not None:
+                bottom_diff *= self.label_weights[:, None]
             put_rows(bottom_diff, self.axis, bottom[0].diff)

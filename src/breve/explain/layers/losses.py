@@ -70,7 +70,16 @@ class SoftmaxWithLossExplainer(SoftmaxExplainer):
             mode = "VALID" if param.normalize else "BATCH_SIZE"
         batch = math.prod(self.shape[: self.axis])
         counts = {"FULL": labels.size, "VALID": labels.size - int(ignored.sum()), "BATCH_SIZE": batch, "NONE": 1}
-        return float(max(1, counts[mode]))
+        return float(max(1, counts.get(mode, param.pre_fixed_normalizer)))
+
+    def _weight(self, index: Index) -> float:
+        """The weight of the label's class, where SegNet's fields give classes weights."""
+        param = self.layer.param.loss_param
+        if not param.weight_by_label_freqs:
+            return 1.0
+        others = index[: self.axis] + index[self.axis + 1 :]
+        labels = self.record.bottom_data[1].reshape(self.shape[: self.axis] + self.shape[self.axis + 1 :])
+        return param.class_weighting[int(labels[others])]
 
     def _ignored(self, index: Index) -> bool:
         param = self.layer.param.loss_param
@@ -81,7 +90,7 @@ class SoftmaxWithLossExplainer(SoftmaxExplainer):
     def terms(self, wrt: Wrt, index: Index) -> Terms:
         """The only one: the loss is one number."""
         p, y, normalizer = self._parts(index)
-        factor = 0.0 if self._ignored(index) else (p - y) / normalizer
+        factor = 0.0 if self._ignored(index) else self._weight(index) * (p - y) / normalizer
         return Terms.gather(self.record.top_diff, 0, 0, factor)
 
     def remarks(self, wrt: Wrt, index: Index) -> list[str]:
@@ -89,7 +98,9 @@ class SoftmaxWithLossExplainer(SoftmaxExplainer):
         if self._ignored(index):
             return ["the label is ignored: no gradient"]
         p, y, normalizer = self._parts(index)
-        return [f"p = {p:.9g}, y = {y:g}, p - y = {p - y:.9g}, divided by {normalizer:g}"]
+        weight = self._weight(index)
+        weighted = f", times the class's weight {weight:g}" if weight != 1 else ""
+        return [f"p = {p:.9g}, y = {y:g}, p - y = {p - y:.9g}{weighted}, divided by {normalizer:g}"]
 
 
 class LossExplainer(Explainer):

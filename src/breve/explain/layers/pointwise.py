@@ -90,8 +90,8 @@ FUNCTIONS: dict[str, Function] = {
     "BNLL": Function("1 / (1 + exp(-x))", lambda p, x: _sigmoid(x)),
     "Clip": Function("1 if min <= x <= max else 0", _clip, lambda p: [p.clip_param.min, p.clip_param.max]),
     "ELU": Function(
-        "1 if x > 0 else alpha exp(x)",
-        lambda p, x: 1.0 if x > 0 else p.elu_param.alpha * math.exp(x),
+        "lambda if x > 0 else lambda alpha exp(x)",
+        lambda p, x: getattr(p.elu_param, "lambda") * (1.0 if x > 0 else p.elu_param.alpha * math.exp(x)),
         lambda p: [] if p.elu_param.alpha == 1 else [0.0],
     ),
     "Exp": Function("y scale ln(base)", _exp),
