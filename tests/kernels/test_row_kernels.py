@@ -41,20 +41,25 @@ def test_moments_of_large_values_keep_their_variance():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("slope", [1, 0, 0.1])
 @pytest.mark.parametrize("width", WIDTHS)
-def test_normalise_and_its_gradient(width, dtype):
+def test_normalise_and_its_gradient(width, slope, dtype):
     x, dy = draw(2, 40, width, dtype=dtype), draw(2, 40, width, dtype=dtype, seed=1)
-    mean, gain, shift, slope = draw(4, 2, width, dtype=dtype, seed=2)
+    mean, inverse, factor, shift, offset, tilt = draw(6, 2, width, dtype=dtype, seed=2)
+    rule = channels.plain_rule(mean, inverse).then(factor, shift, slope)
     y, dx = np.empty_like(x), np.empty_like(x)
-    channels.normalise(x, mean, gain, shift, y, NOTHING[dtype])
-    m, a, b, s = (np.asarray(v, "d")[:, None] for v in (mean, gain, shift, slope))
-    close(y, (x - m) * a + b, dtype)
+    channels.normalise(x, rule, y, NOTHING[dtype])
+    m, i, f, b, o, t = (np.asarray(v, "d")[:, None] for v in (mean, inverse, factor, shift, offset, tilt))
+    z = (x - m) * i
+    v = z * f + b
+    close(y, np.where(v > 0, v, slope * v), dtype)
+    dv = np.where(v > 0, dy, slope * dy)
     sums = np.empty((2, 2, width), dtype)
-    channels.normalise_sums(dy, x, mean, gain, *sums)
-    close(sums[0], dy.sum(axis=1, dtype="d"), dtype)
-    close(sums[1], (dy * ((x - m) * a)).sum(axis=1), dtype)
-    channels.normalise_backward(dy, x, mean, shift, slope, gain, dx)
-    close(dx, (dy - b - (x - m) * s) * a, dtype)
+    channels.normalise_sums(dy, x, rule, sums[0], sums[1])
+    close(sums[0], dv.sum(axis=1), dtype)
+    close(sums[1], (dv * z).sum(axis=1), dtype)
+    channels.normalise_backward(dy, x, rule, offset, tilt, dx)
+    close(dx, (dv - o - (x - m) * t) * i * f, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -78,10 +83,11 @@ def test_scale_and_prelu_gradients(width, dtype):
 @pytest.mark.parametrize("kernel", [channels.normalise, channels.prelu], ids=["normalise", "prelu"])
 def test_in_place_keeps_the_old_values(kernel):
     x = draw(1, 20, 9)
-    coefficients = [draw(1, 9, seed=3)] * (3 if kernel is channels.normalise else 1)
+    slope = draw(1, 9, seed=3)
+    rule = channels.plain_rule(slope, slope) if kernel is channels.normalise else slope
     apart, work, kept = np.empty_like(x), x.copy(), np.empty_like(x)
-    kernel(x, *coefficients, apart, NOTHING[np.float64])
-    kernel(work, *coefficients, work, kept)
+    kernel(x, rule, apart, NOTHING[np.float64])
+    kernel(work, rule, work, kept)
     np.testing.assert_array_equal(work, apart)
     np.testing.assert_array_equal(kept, x)
 
@@ -173,7 +179,7 @@ def results():
     x, dy = draw(3, 900, 33, dtype=np.float32), draw(3, 900, 33, dtype=np.float32, seed=1)
     found = [np.empty((3, 33), np.float32) for _ in range(8)]
     channels.moments(x, found[0], found[1])
-    channels.normalise_sums(dy, x, found[0], found[1], found[2], found[3])
+    channels.normalise_sums(dy, x, channels.plain_rule(found[0], found[1]), found[2], found[3])
     channels.scale_backward(dy, x, found[0], np.empty_like(x), found[4], found[5])
     channels.prelu_backward(dy, x, found[0], np.empty_like(x), found[6])
     image, top = x.reshape(3, 30, 30, 33), draw(3, 15, 15, 33, dtype=np.float32, seed=2)

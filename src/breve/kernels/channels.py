@@ -9,6 +9,8 @@ A kernel that may work in place (y and x one array) copies x to `kept` first, un
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import prange
 
@@ -46,12 +48,15 @@ def moments(x, mean, variance):
     """
     groups, rows, channels = x.shape
     block, blocks = _blocks(rows, channels)
-    means = np.zeros((groups, blocks, channels), x.dtype)
-    squares = np.zeros((groups, blocks, channels), x.dtype)
+    means = np.empty((groups, blocks, channels), x.dtype)
+    squares = np.empty((groups, blocks, channels), x.dtype)
     for unit in prange(groups * blocks):
         g = unit // blocks
         b = unit - g * blocks
         first, end = b * block, min(b * block + block, rows)
+        for c in range(channels):
+            means[g, b, c] = 0
+            squares[g, b, c] = 0
         for r in range(first, end):
             for c in range(channels):
                 means[g, b, c] += x[g, r, c]
@@ -75,9 +80,36 @@ def moments(x, mean, variance):
             variance[g, c] = spread[c] / rows
 
 
+class Rule(NamedTuple):
+    """y = v if v > 0 else slope v, where v = (x - mean) gain + shift; and z = (x - mean) inverse. `slope` is a scalar.
+
+    BatchNorm, Scale and ReLU in one sweep: gain = inverse * factor; a factor of 1, a shift of 0 and a slope of 1 leave
+    them out.
+    """
+
+    mean: np.ndarray
+    inverse: np.ndarray
+    gain: np.ndarray
+    shift: np.ndarray
+    slope: np.floating
+
+    def then(self, factor: np.ndarray | None, shift: np.ndarray | None, slope: float = 1.0) -> Rule:
+        """The rule followed by y = factor v + shift, and by the rectified linear unit."""
+        gain = self.gain if factor is None else self.gain * factor
+        shifted = self.shift if factor is None else self.shift * factor
+        return self._replace(
+            gain=gain, shift=shifted if shift is None else shifted + shift, slope=self.slope.dtype.type(slope)
+        )
+
+
+def plain_rule(mean: np.ndarray, inverse: np.ndarray) -> Rule:
+    """y = z: no factor, no shift, no unit."""
+    return Rule(mean, inverse, inverse, np.zeros_like(mean), mean.dtype.type(1))
+
+
 @kernel
-def normalise(x, mean, gain, shift, y, kept):
-    """y = (x - mean) gain + shift; y and x may be one array."""
+def normalise(x, rule, y, kept):
+    """y by the rule; y and x may be one array."""
     groups, rows, channels = x.shape
     keeps = kept.size > 0
     for row in prange(groups * rows):
@@ -87,36 +119,44 @@ def normalise(x, mean, gain, shift, y, kept):
             for c in range(channels):
                 kept[g, r, c] = x[g, r, c]
         for c in range(channels):
-            y[g, r, c] = (x[g, r, c] - mean[g, c]) * gain[g, c] + shift[g, c]
+            v = (x[g, r, c] - rule.mean[g, c]) * rule.gain[g, c] + rule.shift[g, c]
+            y[g, r, c] = v if v > 0 else rule.slope * v
 
 
 @kernel
-def normalise_sums(dy, x, mean, gain, sum_dy, sum_dy_z):
-    """The sums over rows of dy, and of dy z, where z = (x - mean) gain."""
+def normalise_sums(dy, x, rule, sum_dv, sum_dv_z):
+    """The sums over rows of dv, and of dv z, where dv = dy if v > 0 else slope dy."""
     groups, rows, channels = x.shape
     block, blocks = _blocks(rows, channels)
-    plain = np.zeros((groups, blocks, channels), x.dtype)
-    weighted = np.zeros((groups, blocks, channels), x.dtype)
+    plain = np.empty((groups, blocks, channels), x.dtype)
+    weighted = np.empty((groups, blocks, channels), x.dtype)
     for unit in prange(groups * blocks):
         g = unit // blocks
         b = unit - g * blocks
+        for c in range(channels):
+            plain[g, b, c] = 0
+            weighted[g, b, c] = 0
         for r in range(b * block, min(b * block + block, rows)):
             for c in range(channels):
-                plain[g, b, c] += dy[g, r, c]
-                weighted[g, b, c] += dy[g, r, c] * ((x[g, r, c] - mean[g, c]) * gain[g, c])
-    _add_blocks(plain, sum_dy)
-    _add_blocks(weighted, sum_dy_z)
+                off = x[g, r, c] - rule.mean[g, c]
+                dv = dy[g, r, c] if off * rule.gain[g, c] + rule.shift[g, c] > 0 else rule.slope * dy[g, r, c]
+                plain[g, b, c] += dv
+                weighted[g, b, c] += dv * (off * rule.inverse[g, c])
+    _add_blocks(plain, sum_dv)
+    _add_blocks(weighted, sum_dv_z)
 
 
 @kernel
-def normalise_backward(dy, x, mean, offset, slope, gain, dx):
-    """dx = (dy - offset - (x - mean) slope) gain; dx and dy may be one array."""
+def normalise_backward(dy, x, rule, offset, tilt, dx):
+    """dx = (dv - offset - (x - mean) tilt) gain, where dv = dy if v > 0 else slope dy; dx and dy may be one array."""
     groups, rows, channels = x.shape
     for row in prange(groups * rows):
         g = row // rows
         r = row - g * rows
         for c in range(channels):
-            dx[g, r, c] = (dy[g, r, c] - offset[g, c] - (x[g, r, c] - mean[g, c]) * slope[g, c]) * gain[g, c]
+            off = x[g, r, c] - rule.mean[g, c]
+            dv = dy[g, r, c] if off * rule.gain[g, c] + rule.shift[g, c] > 0 else rule.slope * dy[g, r, c]
+            dx[g, r, c] = (dv - offset[g, c] - off * tilt[g, c]) * rule.gain[g, c]
 
 
 @kernel
@@ -124,11 +164,14 @@ def scale_backward(dy, x, factor, dx, sum_dy, sum_dy_x):
     """dx = factor dy, and the sums over rows of dy and of dy x; dx and dy may be one array."""
     groups, rows, channels = x.shape
     block, blocks = _blocks(rows, channels)
-    plain = np.zeros((groups, blocks, channels), x.dtype)
-    weighted = np.zeros((groups, blocks, channels), x.dtype)
+    plain = np.empty((groups, blocks, channels), x.dtype)
+    weighted = np.empty((groups, blocks, channels), x.dtype)
     for unit in prange(groups * blocks):
         g = unit // blocks
         b = unit - g * blocks
+        for c in range(channels):
+            plain[g, b, c] = 0
+            weighted[g, b, c] = 0
         for r in range(b * block, min(b * block + block, rows)):
             for c in range(channels):
                 plain[g, b, c] += dy[g, r, c]
@@ -158,10 +201,12 @@ def prelu_backward(dy, x, slope, dx, sum_negative):
     """dx = dy if x > 0 else slope dy, and the sum over rows of dy x where x <= 0; dx and dy may be one array."""
     groups, rows, channels = x.shape
     block, blocks = _blocks(rows, channels)
-    negative = np.zeros((groups, blocks, channels), x.dtype)
+    negative = np.empty((groups, blocks, channels), x.dtype)
     for unit in prange(groups * blocks):
         g = unit // blocks
         b = unit - g * blocks
+        for c in range(channels):
+            negative[g, b, c] = 0
         for r in range(b * block, min(b * block + block, rows)):
             for c in range(channels):
                 is_positive = x[g, r, c] > 0

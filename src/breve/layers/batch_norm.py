@@ -27,7 +27,7 @@ class BatchNorm(Layer):
         themselves: mean = (1 - f) mean + f old, likewise variance + eps; the first two batches replace them.
     Backward: dx = (dy - mean(dy) - z mean(dy z)) / sqrt(variance + eps), the means over the batch: three paths, by x
         itself, by the mean and by the variance. With `use_global_stats` dx = dy / sqrt(variance + eps). In NVIDIA's
-        dialect da = the sum of dy z, db = the sum of dy, and dx has a dy in the place of dy.
+        dialect da = the sum of dy z, db = the sum of dy, and dx is a times as large.
     Blobs: bottom (N, C, ...); top of the same shape, in place if wished (then x is kept aside).
     Params: mean sum (C); variance sum (C); factor (1); they are no weights: they get no gradient, and their `lr_mult`
         is 0. NVIDIA's dialect: mean (C); variance (C); 1 (1); a (C); b (C).
@@ -58,8 +58,8 @@ class BatchNorm(Layer):
             self.add_parameter((self.channels,), param.bias_filler)
         self.eps = max(param.eps, 1e-5) if self.is_nvidia else param.eps
         self.use_global_stats = self._reads_statistics(param)
-        rule = NvidiaStatistics if self.is_nvidia else CaffeStatistics
-        self.statistics: Statistics = rule(self.blobs, param.moving_average_fraction, self.eps)
+        statistics = NvidiaStatistics if self.is_nvidia else CaffeStatistics
+        self.statistics: Statistics = statistics(self.blobs, param.moving_average_fraction, self.eps)
         self._freeze_statistics()
 
     def _reads_statistics(self, param: Any) -> bool:
@@ -92,52 +92,66 @@ class BatchNorm(Layer):
         top[0].reshape_like(bottom[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
-        """Take the statistics, move the parameters, normalise."""
-        bottom_data = self.coefficients.grouped(bottom[0].data)
-        if self.use_global_stats:
-            self.mean, variance = self.statistics.mean_and_variance()
-        else:
-            self.mean, variance = np.zeros((2, 1, self.channels), self.dtype)
-            if bottom_data.size:
-                channels.moments(bottom_data, self.mean, variance)
-                self.statistics.update(self.mean[0], variance[0], bottom_data.shape[1])
-        self.inverse = 1 / np.sqrt(variance + self.dtype.type(self.eps))
-        gain, shift = self._gain(), self.blobs[4].data[None] if self.is_nvidia else np.zeros_like(self.mean)
-        is_kept = top[0] is bottom[0] and (self.is_nvidia or not self.use_global_stats)
-        kept = self.kept.keep(bottom_data, is_kept)
-        with self.coefficients.overwritten(top[0].data) as top_data:
-            channels.normalise(bottom_data, self.mean, gain, shift, top_data, kept)
+        """Normalise; in NVIDIA's dialect scale and shift."""
+        factor, shift = (blob.data for blob in self.blobs[3:]) if self.is_nvidia else (None, None)
+        keeps = self.is_nvidia or not self.use_global_stats
+        self.forward_scaled(bottom[0], top[0], factor, shift, keeps=keeps)
 
-    def _gain(self) -> np.ndarray:
-        """What x - mean is multiplied by."""
-        return self.inverse * self.blobs[3].data if self.is_nvidia else self.inverse
+    def forward_scaled(
+        self,
+        bottom: Blob,
+        top: Blob,
+        factor: np.ndarray | None,
+        shift: np.ndarray | None,
+        slope: float = 1.0,
+        keeps: bool = True,
+    ) -> None:
+        """Normalise, times `factor` plus `shift` (C), negative values times `slope`: BatchNorm, Scale and ReLU at once.
+
+        With `keeps` the bottom's values are there for backward even when the top overwrites them.
+        """
+        bottom_data = self.coefficients.grouped(bottom.data)
+        mean, variance = self._statistics(bottom_data)
+        self.plain_rule = channels.plain_rule(mean, 1 / np.sqrt(variance + self.dtype.type(self.eps)))
+        self.rule = self.plain_rule.then(factor, shift, slope)
+        kept = self.kept.keep(bottom_data, keeps and top is bottom)
+        with self.coefficients.overwritten(top.data) as top_data:
+            channels.normalise(bottom_data, self.rule, top_data, kept)
+
+    def _statistics(self, bottom_data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and variance to normalise by, (1, C) each; the batch's own move the parameters."""
+        if self.use_global_stats:
+            return self.statistics.mean_and_variance()
+        mean, variance = np.zeros((2, 1, self.channels), self.dtype)
+        if bottom_data.size:
+            channels.moments(bottom_data, mean, variance)
+            self.statistics.update(mean[0], variance[0], bottom_data.shape[1])
+        return mean, variance
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """The gradient's three paths, or the one when the statistics are constants."""
-        if not (propagate_down[0] or self.is_nvidia):
-            return
-        top_diff, mean, inverse = self.coefficients.grouped(top[0].diff), self.mean, self.inverse
-        offset, slope, gain = np.zeros_like(mean), np.zeros_like(mean), self._gain()
-        if self.is_nvidia or not self.use_global_stats:
-            sum_dy, sum_dy_z = np.empty_like(mean), np.empty_like(mean)
-            channels.normalise_sums(top_diff, self.kept.values, mean, inverse, sum_dy, sum_dy_z)
-            self._accumulate(sum_dy_z[0], sum_dy[0])
-        if not self.use_global_stats:
-            count = max(1, top_diff.shape[1])
-            offset, slope = sum_dy / count, sum_dy_z * inverse / count
-        if propagate_down[0]:
+        if self.is_nvidia:
+            diffs = self.backward_scaled(top[0], bottom[0], propagate_down[0])
+            for i, diff in zip((3, 4), diffs, strict=True):
+                if self.param_propagate_down[i]:
+                    self.blobs[i].diff[...] += diff
+        elif propagate_down[0] and self.use_global_stats:
             with self.coefficients.overwritten(bottom[0].diff) as bottom_diff:
-                if self.use_global_stats:
-                    np.multiply(top_diff, gain, out=bottom_diff)
-                else:
-                    channels.normalise_backward(top_diff, self.kept.values, mean, offset, slope, gain, bottom_diff)
+                np.multiply(self.coefficients.grouped(top[0].diff), self.rule.gain, out=bottom_diff)
+        elif propagate_down[0]:
+            self.backward_scaled(top[0], bottom[0], True)
 
-    def _accumulate(self, factor_diff: np.ndarray, shift_diff: np.ndarray) -> None:
-        """Add to the gradients of NVIDIA's coefficients."""
-        if self.is_nvidia and self.param_propagate_down[3]:
-            self.blobs[3].diff[...] += factor_diff
-        if self.is_nvidia and self.param_propagate_down[4]:
-            self.blobs[4].diff[...] += shift_diff
+    def backward_scaled(self, top: Blob, bottom: Blob, wanted: bool) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient of `forward_scaled` wrt factor and shift (C); that wrt the bottom is written where `wanted`."""
+        top_diff, x = self.coefficients.grouped(top.diff), self.kept.values
+        sums = np.empty((2, 1, self.channels), self.dtype)
+        channels.normalise_sums(top_diff, x, self.rule, sums[0], sums[1])
+        if wanted:
+            share = 0 if self.use_global_stats else 1 / max(1, top_diff.shape[1])
+            offset, tilt = sums[0] * self.dtype.type(share), sums[1] * self.dtype.type(share) * self.rule.inverse
+            with self.coefficients.overwritten(bottom.diff) as bottom_diff:
+                channels.normalise_backward(top_diff, x, self.rule, offset, tilt, bottom_diff)
+        return sums[1, 0], sums[0, 0]
 
     def state(self) -> dict[str, Any]:
         """Beside the random state, how many batches NVIDIA's statistics have seen."""

@@ -48,34 +48,34 @@ class MVN(Layer):
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Subtract the mean, divide by the standard deviation."""
         bottom_data = self.coefficients.grouped(bottom[0].data)
-        self.mean, variance = np.zeros((2, bottom_data.shape[0], bottom_data.shape[2]), self.dtype)
+        mean, variance = np.zeros((2, bottom_data.shape[0], bottom_data.shape[2]), self.dtype)
         if bottom_data.size:
-            channels.moments(bottom_data, self.mean, variance)
+            channels.moments(bottom_data, mean, variance)
         if self.param.mvn_param.across_channels:
-            channel_mean, self.mean = self.mean, self._over_channels(self.mean)
-            variance = self._over_channels(variance + (channel_mean - self.mean) ** 2)
+            channel_mean, mean = mean, self._over_channels(mean)
+            variance = self._over_channels(variance + (channel_mean - mean) ** 2)
         eps = self.dtype.type(self.param.mvn_param.eps)
-        self.inverse = np.ones_like(variance)
+        inverse = np.ones_like(variance)
         if self.param.mvn_param.normalize_variance:
-            self.inverse /= np.sqrt(variance) + eps
+            inverse /= np.sqrt(variance) + eps
+        self.rule = channels.plain_rule(mean, inverse)
         kept = self.kept.keep(bottom_data, top[0] is bottom[0])
         with self.coefficients.overwritten(top[0].data) as top_data:
-            channels.normalise(bottom_data, self.mean, self.inverse, np.zeros_like(self.mean), top_data, kept)
+            channels.normalise(bottom_data, self.rule, top_data, kept)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """By x itself, by the mean and by the variance."""
         if not propagate_down[0]:
             return
-        top_diff, x, mean, inverse = self.coefficients.grouped(top[0].diff), self.kept.values, self.mean, self.inverse
-        mean_dy, mean_dy_y = np.empty_like(mean), np.empty_like(mean)
-        channels.normalise_sums(top_diff, x, mean, inverse, mean_dy, mean_dy_y)
-        mean_dy /= max(1, top_diff.shape[1])
-        mean_dy_y /= max(1, top_diff.shape[1])
+        top_diff, x, rule = self.coefficients.grouped(top[0].diff), self.kept.values, self.rule
+        sums = np.empty((2, *rule.mean.shape), self.dtype)
+        channels.normalise_sums(top_diff, x, rule, sums[0], sums[1])
+        mean_dy, mean_dy_y = sums / max(1, top_diff.shape[1])
         if self.param.mvn_param.across_channels:
             mean_dy, mean_dy_y = self._over_channels(mean_dy), self._over_channels(mean_dy_y)
-        slope = mean_dy_y * inverse if self.param.mvn_param.normalize_variance else np.zeros_like(inverse)
+        tilt = mean_dy_y * rule.inverse if self.param.mvn_param.normalize_variance else np.zeros_like(mean_dy)
         with self.coefficients.overwritten(bottom[0].diff) as bottom_diff:
-            channels.normalise_backward(top_diff, x, mean, mean_dy, slope, inverse, bottom_diff)
+            channels.normalise_backward(top_diff, x, rule, mean_dy, tilt, bottom_diff)
 
     def _over_channels(self, values: np.ndarray) -> np.ndarray:
         """The mean of (N, C) over channels, given to each of them."""

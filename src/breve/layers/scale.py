@@ -34,6 +34,11 @@ def placed(layer: Layer, param: Any, shape: tuple[int, ...], own: tuple[int, ...
     return Coefficients(shape, axis, own)
 
 
+def scaling(factor: np.ndarray, shift: np.ndarray | None = None) -> channels.Rule:
+    """The rule y = factor x + shift, z = x."""
+    return channels.plain_rule(np.zeros_like(factor), np.ones_like(factor)).then(factor, shift)
+
+
 class Scale(Layer):
     """The bottom times coefficients that are learned, or given by a second bottom; plus a bias if wished.
 
@@ -74,11 +79,11 @@ class Scale(Layer):
         """Multiply and add."""
         factor = self.coefficients.expand(self._factor(bottom).data)
         has_bias = self.param.scale_param.bias_term
-        shift = self.coefficients.expand(self.blobs[-1].data) if has_bias else np.zeros_like(factor)
+        shift = self.coefficients.expand(self.blobs[-1].data) if has_bias else None
         bottom_data = self.coefficients.grouped(bottom[0].data)
         kept = self.kept.keep(bottom_data, top[0] is bottom[0])
         with self.coefficients.overwritten(top[0].data) as top_data:
-            channels.normalise(bottom_data, np.zeros_like(factor), factor, shift, top_data, kept)
+            channels.normalise(bottom_data, scaling(factor, shift), top_data, kept)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Gradients wrt the coefficients and the bottom, in one sweep."""
@@ -89,8 +94,7 @@ class Scale(Layer):
             with self.coefficients.overwritten(bottom[0].diff) as bottom_diff:
                 channels.scale_backward(top_diff, self.kept.values, factor, bottom_diff, sum_dy, sum_dy_x)
         else:
-            unscaled = np.zeros_like(factor), np.ones_like(factor)
-            channels.normalise_sums(top_diff, self.kept.values, *unscaled, sum_dy, sum_dy_x)
+            channels.normalise_sums(top_diff, self.kept.values, scaling(factor), sum_dy, sum_dy_x)
         if self.is_learned and self.param_propagate_down[0]:
             self.blobs[0].diff[...] += self.coefficients.collapse(sum_dy_x)
         elif not self.is_learned and propagate_down[1]:
@@ -230,10 +234,9 @@ class Axpy(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Multiply and add."""
-        factor, nothing = self._factor(bottom), np.empty((1, 0, 0), self.dtype)
-        zero = np.zeros_like(factor)
+        rule, nothing = scaling(self._factor(bottom)), np.empty((1, 0, 0), self.dtype)
         with self.coefficients.overwritten(top[0].data) as top_data:
-            channels.normalise(self.coefficients.grouped(bottom[1].data), zero, factor, zero, top_data, nothing)
+            channels.normalise(self.coefficients.grouped(bottom[1].data), rule, top_data, nothing)
             top_data += self.coefficients.grouped(bottom[2].data)
 
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
@@ -245,8 +248,7 @@ class Axpy(Layer):
             with self.coefficients.overwritten(bottom[1].diff) as bottom_diff:
                 channels.scale_backward(top_diff, bottom_data, factor, bottom_diff, sum_dy, sum_dy_x)
         elif propagate_down[0]:
-            unscaled = np.zeros_like(factor), np.ones_like(factor)
-            channels.normalise_sums(top_diff, bottom_data, *unscaled, sum_dy, sum_dy_x)
+            channels.normalise_sums(top_diff, bottom_data, scaling(factor), sum_dy, sum_dy_x)
         if propagate_down[0]:
             bottom[0].diff[...] = sum_dy_x.reshape(bottom[0].shape)
         if propagate_down[2]:
