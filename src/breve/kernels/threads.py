@@ -82,7 +82,7 @@ def _stamp(compiled: Any) -> None:
     called = (function.__globals__.get(name) for name in function.__code__.co_names)
     files = {Path(f.py_func.__code__.co_filename) for f in called if hasattr(f, "py_func")}
     files.discard(Path(function.__code__.co_filename))
-    cache_file = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
+    cache_file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
     if files and hasattr(cache_file, "_source_stamp"):
         stats = [path.stat() for path in sorted(files) if path.exists()]
         cache_file._source_stamp = (cache_file._source_stamp, *((stat.st_mtime, stat.st_size) for stat in stats))

@@ -17,20 +17,26 @@ import numpy as np
 
 from breve.errors import LayerError, UnsupportedError, did_you_mean
 from breve.kernels.convolution.algorithm import PASSES, Algorithm
-from breve.kernels.convolution.depthwise import Depthwise
+from breve.kernels.convolution.choice import choose, get_algorithm, set_algorithm
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.im2col import Im2col, col2im, im2col
-from breve.kernels.convolution.winograd import Winograd, WinogradF2
+from breve.kernels.convolution.im2col import col2im, im2col
+from breve.kernels.convolution.table import ALGORITHMS
 
-__all__ = ["ALGORITHMS", "PASSES", "ConvGeometry", "ConvPlan", "col2im", "im2col", "plan"]
-
-ALGORITHMS: dict[str, type[Algorithm]] = {
-    algorithm.name: algorithm for algorithm in (Im2col, Winograd, WinogradF2, Depthwise)
-}
+__all__ = [
+    "ALGORITHMS",
+    "PASSES",
+    "ConvGeometry",
+    "ConvPlan",
+    "col2im",
+    "get_algorithm",
+    "im2col",
+    "plan",
+    "set_algorithm",
+]
 
 
 def plan(geometry: ConvGeometry, dtype: Any, algorithm: str | None = None) -> ConvPlan:
-    """How to compute one convolution: by the named algorithm of `ALGORITHMS`, or in each pass by the fastest one.
+    """How to compute one convolution: by the named algorithm of `ALGORITHMS`, or as `set_algorithm` says.
 
     Raises UnsupportedError for an unknown name, and where the named algorithm does not compute a pass when it is run.
     """
@@ -54,7 +60,8 @@ class ConvPlan:
         self.geometry = geometry
         self.dtype = np.dtype(dtype)
         self._named = algorithm
-        self._chosen: dict[str, Algorithm] = {}
+        self._algorithms: dict[str, Algorithm] = {}
+        self._chosen: dict[tuple[str, str], Algorithm] = {}
         self._lock = threading.RLock()
         g = geometry
         self._bottom_shape = (g.batch, g.channels, *g.in_shape)
@@ -112,29 +119,35 @@ class ConvPlan:
 
     def _algorithm(self, pass_name: str) -> Algorithm:
         """The algorithm of a pass, chosen on first use; passes that share an algorithm share its buffers."""
-        if pass_name not in self._chosen:
-            name = self._named or "im2col"
-            why = ALGORITHMS[name].refusal(self.geometry, self.dtype, pass_name)
-            if why:
-                raise UnsupportedError(f"{name} does not compute {pass_name} here: {why}", found=self.geometry)
-            same = [known for known in self._chosen.values() if known.name == name]
-            self._chosen[pass_name] = same[0] if same else ALGORITHMS[name](self.geometry, self.dtype)
-        return self._chosen[pass_name]
+        mode = self._named or get_algorithm()
+        chosen = self._chosen.get((pass_name, mode))
+        if chosen is None:
+            name = self._named_for(pass_name) if self._named else choose(self.geometry, self.dtype, pass_name, mode)
+            if name not in self._algorithms:
+                self._algorithms[name] = ALGORITHMS[name](self.geometry, self.dtype)
+            chosen = self._chosen[pass_name, mode] = self._algorithms[name]
+        return chosen
+
+    def _named_for(self, pass_name: str) -> str:
+        name = str(self._named)
+        why = ALGORITHMS[name].refusal(self.geometry, self.dtype, pass_name)
+        if why:
+            raise UnsupportedError(f"{name} does not compute {pass_name} here: {why}", found=self.geometry)
+        return name
 
     def _check(self, bottom: np.ndarray, weight: np.ndarray, top: np.ndarray, bias: np.ndarray | None = None) -> None:
         """Shapes and dtypes: compiled kernels trust them."""
-        expected: list[tuple[str, np.ndarray, tuple[int, ...]]] = [
-            ("bottom", bottom, self._bottom_shape),
-            ("weights", weight, self._weight_shape),
-            ("top", top, self._top_shape),
-        ]
+        self._check_one("bottom", bottom, self._bottom_shape)
+        self._check_one("weights", weight, self._weight_shape)
+        self._check_one("top", top, self._top_shape)
         if bias is not None:
-            expected.append(("bias", bias, (self.geometry.num_output,)))
-        for name, array, shape in expected:
-            if array.shape != shape:
-                raise LayerError(f"{name} has a wrong shape", expected=shape, found=array.shape)
-            if array.dtype != self.dtype:
-                raise LayerError(f"{name} has a wrong dtype", expected=self.dtype, found=array.dtype)
+            self._check_one("bias", bias, self._top_shape[1:2])
+
+    def _check_one(self, name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+        if array.shape != shape:
+            raise LayerError(f"{name} has a wrong shape", expected=shape, found=array.shape)
+        if array.dtype != self.dtype:
+            raise LayerError(f"{name} has a wrong dtype", expected=self.dtype, found=array.dtype)
 
 
 def _contiguous(array: Any) -> Any:
@@ -144,18 +157,23 @@ def _contiguous(array: Any) -> Any:
 
 def _read(run: Algorithm, array: np.ndarray) -> np.ndarray:
     """A feature map as the algorithm reads it: channels last and contiguous, copied if it must be."""
-    return np.ascontiguousarray(np.moveaxis(array, 1, -1)) if run.takes_nhwc else array
+    return np.ascontiguousarray(_channels_last(array)) if run.takes_nhwc else array
 
 
 def _buffer(run: Algorithm, array: np.ndarray) -> np.ndarray:
     """Where the algorithm writes a feature map: the array's own memory if it lies as the algorithm wants it."""
     if not run.takes_nhwc:
         return array
-    channels_last = np.moveaxis(array, 1, -1)
+    channels_last = _channels_last(array)
     return channels_last if channels_last.flags.c_contiguous else np.empty(channels_last.shape, array.dtype)
 
 
 def _write(buffer: np.ndarray, array: np.ndarray) -> None:
     """Copy what was written to another memory than the array's own."""
     if not np.may_share_memory(buffer, array):
-        array[...] = np.moveaxis(buffer, -1, 1)
+        _channels_last(array)[...] = buffer
+
+
+def _channels_last(array: np.ndarray) -> np.ndarray:
+    """The array as (batch, *spatial, channels)."""
+    return array.transpose(0, *range(2, array.ndim), 1)

@@ -16,6 +16,8 @@ from numba import prange
 from breve.blob import Storage
 from breve.kernels.threads import kernel
 
+CHUNK = 1 << 14  # elements compared before looking whether any differed
+SAMPLES = 256
 _local = threading.local()
 
 
@@ -29,33 +31,38 @@ def scratch(name: str, size: int, dtype: Any) -> np.ndarray:
 
 
 class PackedWeights:
-    """The packed form of a weight array, packed again when any bit of the weights has changed.
+    """The packed form of a weight array, for as long as no bit of the weights changes.
 
-    It is kept only when the weights did not change between two calls: in training they always do, and packing into
-    scratch memory spares the memory of all layers.
+    In training they always change: then nothing is kept, neither packed weights nor a copy to compare with. Where a few
+    of them are the same in two calls, the second copies all; a third that finds all the same packs them to keep.
     """
 
     def __init__(self, size: int, pack: Callable[[np.ndarray, np.ndarray], None]) -> None:
         """`pack(weight, packed)` fills `packed`, 1-d of `size` elements."""
         self._size, self._pack = size, pack
+        self._sample: np.ndarray | None = None
         self._seen: np.ndarray | None = None
         self._packed: np.ndarray | None = None
 
     def of(self, weight: np.ndarray) -> np.ndarray:
         """The packed weights; valid until the next call to any plan."""
+        packed = self.kept(weight)
+        if packed is None:
+            packed = scratch("weights", self._size, weight.dtype)
+            self._pack(weight, packed)
+        return packed
+
+    def kept(self, weight: np.ndarray) -> np.ndarray | None:
+        """The packed weights if they are worth keeping, else None."""
         if self._seen is not None and equal_bits(weight, self._seen):
             if self._packed is None:
                 self._packed = Storage(weight.dtype).array(self._size)
                 self._pack(weight, self._packed)
             return self._packed
-        self._seen, self._packed = weight.copy() if self._seen is None else self._seen, None
-        np.copyto(self._seen, weight)
-        packed = scratch("weights", self._size, weight.dtype)
-        self._pack(weight, packed)
-        return packed
-
-
-CHUNK = 1 << 14
+        sample = weight.reshape(-1)[:: 1 + weight.size // SAMPLES].copy()
+        repeats = self._sample is not None and sample.tobytes() == self._sample.tobytes()
+        self._sample, self._packed, self._seen = sample, None, weight.copy() if repeats else None
+        return None
 
 
 def equal_bits(a: np.ndarray, b: np.ndarray) -> bool:

@@ -14,6 +14,7 @@ After Lavin and Gray 2015, arXiv:1509.09308.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any, ClassVar
@@ -26,13 +27,23 @@ from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.scratch import PackedWeights, scratch
-from breve.kernels.convolution.winograd_kernels import Code, Sizes, correlate, correlate_weights, pack
+from breve.kernels.convolution.winograd_kernels import (
+    correlate,
+    correlate_by_outputs,
+    correlate_weights,
+    correlate_weights_by_outputs,
+    pack,
+)
+from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Taps
 from breve.kernels.threads import get_num_threads, physical_cores
 
-LINE = 16  # elements of a cache line or more
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
 WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: they stay in the third-level cache
+FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
+MANY_WEIGHTS_BYTES = 4 << 20  # transformed weights that are better not written to memory
+CHUNK_COLUMNS = 64  # outputs that are worked on together then
 OFFSETS = np.zeros(2, np.int64)
+TRANSFORMED = Taps(0, 0, 0, 0)
 
 
 class Winograd(Algorithm):
@@ -61,11 +72,14 @@ class Winograd(Algorithm):
             geometry.batch, geometry.in_shape, geometry.channels, geometry.out_shape, geometry.num_output, geometry.pad,
             geometry.group, kernel, self.outputs, self.dtype,
         )  # fmt: skip
-        points = (self.outputs + kernel - 1) ** 2
-        bytes_per_tile = points * (geometry.channels + geometry.num_output) * self.dtype.itemsize
-        self._sizes = forward.sizes(BLOCK_POINTS // points)
-        self._weights_sizes = forward.sizes(max(16, WEIGHTS_BLOCK_BYTES // bytes_per_tile))
-        self._data_sizes = forward.transposed().sizes(BLOCK_POINTS // points)
+        self._sizes = forward.sizes(BLOCK_POINTS // forward.points)
+        self._data_sizes = forward.transposed().sizes(BLOCK_POINTS // forward.points)
+        tile_bytes = forward.points * (geometry.channels + geometry.num_output) * self.dtype.itemsize
+        self._weights_sizes = forward.sizes(max(16, WEIGHTS_BLOCK_BYTES // tile_bytes))
+        c_stride = kernel * kernel
+        k_stride = c_stride * (geometry.channels // geometry.group)
+        self._taps = Taps(k_stride, c_stride, 0, 1)
+        self._rotated_taps = Taps(c_stride, k_stride, c_stride - 1, -1)
         self._packed = PackedWeights(_packed_size(self._sizes), self._pack)
 
     def forward(
@@ -74,55 +88,60 @@ class Winograd(Algorithm):
         """Transform, multiply, transform back; bias and ReLU go with the last."""
         if bias is None:
             bias = np.zeros(self.geometry.num_output, self.dtype)
-        self._correlate(bottom_data, self._packed.of(weight), bias, relu, top_data, self._sizes)
+        kept = self._packed.kept(weight)
+        self._correlate(bottom_data, weight, self._taps, kept, bias, relu, top_data, self._sizes)
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """The forward pass from top to bottom: channels exchanged, the kernel rotated."""
-        s = self._data_sizes
-        packed = scratch("weights", _packed_size(s), self.dtype)
-        taps = s.kernel * s.kernel
-        pack(weight.reshape(-1), taps, s.k * taps, taps - 1, -1, packed, s, self._code)
-        self._correlate(top_diff, packed, np.zeros(self.geometry.channels, self.dtype), False, bottom_diff, s)
+        bias = np.zeros(self.geometry.channels, self.dtype)
+        self._correlate(top_diff, weight, self._rotated_taps, None, bias, False, bottom_diff, self._data_sizes)
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """Sum V[p]^T . W[p] over all tiles, transform back once."""
-        s, points = self._weights_sizes, self._weights_sizes.n**2
-        v, w = (scratch(name, points * size, self.dtype) for name, size in (("v", s.v_point), ("w", s.w_point)))
-        u = scratch("weights", points * s.u_point, self.dtype)
-        correlate_weights(
-            bottom_data.reshape(-1),
-            top_diff.reshape(-1),
-            weight_diff.reshape(-1),
-            s,
-            self._code,
-            OFFSETS,
-            v,
-            w,
-            u,
-            self._edge(s),
-        )
+        s, points, threads = self._weights_sizes, self._weights_sizes.n**2, get_num_threads()
+        arrays = bottom_data.reshape(-1), top_diff.reshape(-1), weight_diff.reshape(-1)
+        v, edge = self._buffer("v", points * s.v_point), self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
+        if s.by_outputs:
+            w = self._buffer("w", threads, points * (s.chunk * s.tiles * s.nr + LINE))
+            u = self._buffer("weights", threads, points * (s.chunk * s.c * s.nr + LINE))
+            correlate_weights_by_outputs(*arrays, s, self._code, OFFSETS, v, w, u, edge)
+        else:
+            w, u = self._buffer("w", points * s.w_point), self._buffer("weights", points * s.u_point)
+            correlate_weights(*arrays, s, self._code, OFFSETS, v, w, u, edge)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
-        s = self._sizes
-        taps = s.kernel * s.kernel
-        pack(weight.reshape(-1), s.c * taps, taps, 0, 1, packed, s, self._code)
+        pack(weight.reshape(-1), self._taps, packed, self._sizes, self._code)
 
-    def _correlate(self, x: np.ndarray, u: np.ndarray, bias: np.ndarray, relu: bool, y: np.ndarray, s: Sizes) -> None:
-        threads = get_num_threads()
-        v, m = (
-            scratch(name, threads * s.n**2 * size, self.dtype).reshape(threads, -1)
-            for name, size in (("v", s.v_point), ("w", s.m_point))
-        )
-        correlate(x.reshape(-1), u, bias, int(relu), y.reshape(-1), s, self._code, OFFSETS, v, m, self._edge(s))
+    def _correlate(
+        self, x: np.ndarray, weight: np.ndarray, taps: Taps, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
+        y: np.ndarray, s: Sizes,
+    ) -> None:  # fmt: skip
+        """y = x correlated with the weights, which `kept` has in transformed form if it is given."""
+        x, weight, y = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
+        points, threads = s.n**2, get_num_threads()
+        edge = self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
+        if s.by_outputs:
+            v = self._buffer("v", points * s.v_point)
+            m = self._buffer("w", threads, points * (s.tiles * s.chunk * s.nr + LINE))
+            if kept is None:
+                u = self._buffer("weights", threads, points * (s.chunk * s.c * s.nr + LINE))
+            else:
+                u, taps = kept.reshape(1, -1), TRANSFORMED
+            correlate_by_outputs(x, weight, taps, bias, int(relu), y, s, self._code, OFFSETS, v, u, m, edge)
+            return
+        if kept is None:
+            kept = self._buffer("weights", _packed_size(s))
+            pack(weight, taps, kept, s, self._code)
+        v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
+        correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
 
-    def _edge(self, s: Sizes) -> np.ndarray:
-        """For each thread a tile at the edge of an image."""
-        threads, size = get_num_threads(), s.n**2 * max(s.c_pad, s.k_pad)
-        return scratch("edge", threads * size, self.dtype)[: threads * size].reshape(threads, size)
+    def _buffer(self, name: str, *shape: int) -> np.ndarray:
+        size = math.prod(shape)
+        return scratch(name, size, self.dtype)[:size].reshape(shape)
 
 
 class WinogradF2(Winograd):
@@ -155,6 +174,11 @@ class _Correlation:
             out_channels=self.in_channels, pad=tuple(self.kernel - 1 - pad for pad in self.pad),
         )  # fmt: skip
 
+    @property
+    def points(self) -> int:
+        """Numbers that a tile is transformed to."""
+        return (self.outputs + self.kernel - 1) ** 2
+
     def sizes(self, most: int) -> Sizes:
         """All sizes, with blocks of `most` tiles at most, and as many blocks for each core."""
         (in_h, in_w), (out_h, out_w), (pad_h, pad_w) = self.in_shape, self.out_shape, self.pad
@@ -162,12 +186,14 @@ class _Correlation:
         c, k, n = self.in_channels // self.group, self.out_channels // self.group, self.outputs + self.kernel - 1
         c_pad, k_pad, panels = _round_up(c, lanes), _round_up(k, lanes), -(-k // nr)
         tiles_h, tiles_w = -(-out_h // self.outputs), -(-out_w // self.outputs)
-        tiles = self.batch * tiles_h * tiles_w
-        block = -(-tiles // _round_up(-(-tiles // most), physical_cores()))
+        tiles, cores, point_bytes = self.batch * tiles_h * tiles_w, physical_cores(), n * n * self.dtype.itemsize
+        by_outputs = point_bytes * tiles * c_pad <= FEW_TILES_BYTES and point_bytes * c * k >= MANY_WEIGHTS_BYTES
+        block = tiles if by_outputs else -(-tiles // _round_up(-(-tiles // most), cores))
+        chunk = max(1, min(CHUNK_COLUMNS // nr, panels // cores))
         return Sizes(
             in_h, in_w, self.in_channels, out_h, out_w, self.out_channels, pad_h, pad_w, self.group, c, k, self.kernel,
             self.outputs, n, tiles_h, tiles_w, tiles, block, nr, panels, c_pad, k_pad, block * c_pad + LINE,
-            block * k_pad + LINE, panels * block * nr + LINE, panels * c * nr + LINE,
+            block * k_pad + LINE, panels * block * nr + LINE, panels * c * nr + LINE, by_outputs, chunk,
         )  # fmt: skip
 
 

@@ -1,0 +1,183 @@
+"""One tile of Winograd's algorithm, and one panel of its weights: between arrays and transformed points.
+
+A tile's n x n inputs, m x m outputs and kernel x kernel weights each become n^2 points, by generated transforms. Here
+they are found in their arrays, with zeros where a tile reaches beyond the image.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from breve.kernels.microkernel import call
+from breve.kernels.threads import inline
+
+LINE = 16  # elements of a cache line or more
+
+
+class Sizes(NamedTuple):
+    """One correlation by tiles, from `in` to `out`."""
+
+    in_h: int
+    in_w: int
+    in_channels: int
+    out_h: int
+    out_w: int
+    out_channels: int
+    pad_h: int
+    pad_w: int
+    group: int
+    c: int
+    """Channels of a group in `in`."""
+    k: int
+    """Channels of a group in `out`."""
+    kernel: int
+    m: int
+    """Outputs of a tile along each axis."""
+    n: int
+    """Inputs of a tile along each axis: m + kernel - 1."""
+    tiles_h: int
+    tiles_w: int
+    tiles: int
+    """Tiles of all images."""
+    block: int
+    """Tiles that go through all stages together."""
+    nr: int
+    """Columns of a panel."""
+    panels: int
+    c_pad: int
+    k_pad: int
+    v_point: int
+    m_point: int
+    w_point: int
+    """Distance between points in v, m and w."""
+    u_point: int
+    """Distance between points in u."""
+    by_outputs: bool
+    """Tiles are few and weights many: all tiles and some panels of outputs at a time, not the other way round."""
+    chunk: int
+    """Panels that are then worked on together."""
+
+
+class Taps(NamedTuple):
+    """Where a kernel's taps lie in a group's weights: k k_stride + c c_stride + first + tap step."""
+
+    k_stride: int
+    c_stride: int
+    first: int
+    step: int
+
+
+class Code(NamedTuple):
+    """Addresses of generated code."""
+
+    gemm: int
+    to_points: int
+    """n x n inputs of a tile to n x n points."""
+    from_points: int
+    """n x n points to m x m outputs, with bias and ReLU."""
+    weights_to_points: int
+    """kernel x kernel weights to n x n points."""
+    diff_to_points: int
+    """m x m gradients of a tile to n x n points."""
+    weights_from_points: int
+    """n x n points to kernel x kernel weights."""
+
+
+@inline
+def place(tile, s):
+    """Image of a tile, and the row and column of its first output."""
+    in_image = tile % (s.tiles_h * s.tiles_w)
+    return tile // (s.tiles_h * s.tiles_w), in_image // s.tiles_w * s.m, in_image % s.tiles_w * s.m
+
+
+@inline
+def input_to_points(x, tile, group, s, code, edge, v, t):
+    """v[:, t] = B^T d B for a group's channels of one tile."""
+    image, row, col = place(tile, s)
+    _to_points(
+        code.to_points, x, s.in_h, s.in_w, s.in_channels, group * s.c, s.c, s.n, image, row - s.pad_h, col - s.pad_w,
+        edge, v, t * s.c_pad, s.v_point, s.nr, s,
+    )  # fmt: skip
+
+
+@inline
+def diff_to_points(dy, tile, first, count, s, code, edge, w, t, w_point, w_panel):
+    """w[:, :, t] = G' dY G'^T for `count` channels from `first` on of one tile."""
+    image, row, col = place(tile, s)
+    _to_points(
+        code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, first, count, s.m, image, row, col,
+        edge, w, t * s.nr, w_point, w_panel, s,
+    )  # fmt: skip
+
+
+@inline
+def _to_points(
+    address, x, height, width, channels, first, count, size, image, row, col, edge, dst, d0, point, panel, s
+):
+    """Transform `count` channels from `first` on of the size x size pixels at (row, col), zeros outside the image."""
+    if row >= 0 and col >= 0 and row + size <= height and col + size <= width:
+        x0 = ((image * height + row) * width + col) * channels + first
+        call(address, x, x0, width * channels, channels, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
+        return
+    for i in range(size):
+        for j in range(size):
+            at = (i * size + j) * count
+            if 0 <= row + i < height and 0 <= col + j < width:
+                x0 = ((image * height + row + i) * width + col + j) * channels + first
+                for c in range(count):
+                    edge[at + c] = x[x0 + c]
+            else:
+                edge[at : at + count] = 0
+    call(address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
+
+
+@inline
+def from_points(address, m, m0, m_point, y, bias, relu, first, count, tile, s, edge):
+    """Transform `count` channels of a tile back, from `first` on, and write what of it lies inside the image."""
+    image, row, col = place(tile, s)
+    y0 = ((image * s.out_h + row) * s.out_w + col) * s.out_channels + first
+    if row + s.m <= s.out_h and col + s.m <= s.out_w:
+        y_row = s.out_w * s.out_channels
+        call(address, m, m0, s.n * m_point, m_point, s.nr, y, y0, y_row, s.out_channels, s.nr, count, bias, first, relu)
+        return
+    call(address, m, m0, s.n * m_point, m_point, s.nr, edge, 0, s.m * count, count, s.nr, count, bias, first, relu)
+    for i in range(min(s.m, s.out_h - row)):
+        for j in range(min(s.m, s.out_w - col)):
+            at = y0 + (i * s.out_w + j) * s.out_channels
+            for k in range(count):
+                y[at + k] = edge[(i * s.m + j) * count + k]
+
+
+@inline
+def pack_panel(weight, taps, group, panel, u, u0, u_point, s, address):
+    """Transform the weights of one panel of outputs."""
+    count, first = s.kernel * s.kernel, panel * s.nr
+    columns = min(s.nr, s.k - first)
+    block = np.zeros(count * s.nr, weight.dtype)
+    for c in range(s.c):
+        for j in range(columns):
+            w0 = group * (weight.size // s.group) + (first + j) * taps.k_stride + c * taps.c_stride + taps.first
+            for tap in range(count):
+                block[tap * s.nr + j] = weight[w0 + tap * taps.step]
+        call(
+            address, block, 0, s.kernel * s.nr, s.nr, s.nr, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, s.nr,
+            block, 0, 0,
+        )  # fmt: skip
+
+
+@inline
+def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, address):
+    """Transform one panel of the weights' gradient back and add it."""
+    taps = s.kernel * s.kernel
+    block = np.empty(taps * s.nr, u.dtype)
+    for c in range(s.c):
+        call(
+            address, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, block, 0, s.kernel * s.nr, s.nr, s.nr, s.nr,
+            block, 0, 0,
+        )  # fmt: skip
+        for j in range(min(s.nr, s.k - panel * s.nr)):
+            at = ((group * s.k + panel * s.nr + j) * s.c + c) * taps
+            for tap in range(taps):
+                weight_diff[at + tap] += block[tap * s.nr + j]
