@@ -7,7 +7,6 @@ import threading
 
 import numpy as np
 import pytest
-from data.layers import batches, equal, net_of
 from PIL import Image
 
 from breve.data.datum import pack, pack_encoded
@@ -15,6 +14,7 @@ from breve.data.lmdb_reader import LmdbReader
 from breve.data.lmdb_writer import write_lmdb
 from breve.errors import DataError, LayerError, UnsupportedError
 from breve.proto import Datum
+from data.data_layers import batches, equal, net_of
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.integers(0, 256, (23, 1, 8, 9), np.uint8)

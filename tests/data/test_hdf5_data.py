@@ -7,13 +7,13 @@ import resource
 import h5py
 import numpy as np
 import pytest
-from data.layers import batches, equal, net_of
 from google.protobuf import text_format
 
 from breve.data import hdf5
 from breve.errors import DataError, LayerError
 from breve.net import Net
 from breve.proto import NetParameter
+from data.data_layers import batches, equal, net_of
 
 COUNTS = (7, 1, 12)
 

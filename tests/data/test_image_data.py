@@ -4,12 +4,12 @@ import json
 
 import numpy as np
 import pytest
-from data.layers import batches, equal, net_of
 from PIL import Image
 
 from breve.data.imagelist import read_list
 from breve.data.picture import resize
 from breve.errors import DataError, LayerError
+from data.data_layers import batches, equal, net_of
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (11, 6, 8, 3), np.uint8)
 

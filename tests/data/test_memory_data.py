@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from data.layers import batches, net_of
 
 from breve import pycaffe
 from breve.errors import DataError, LayerError, NetError
+from data.data_layers import batches, net_of
 
 DATA = np.random.default_rng(0).standard_normal((6, 2, 3, 4)).astype(np.float32)
 LABELS = np.arange(6)

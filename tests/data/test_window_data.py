@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from data.layers import batches, equal, net_of
 from PIL import Image
 
 from breve.data.windows import Window, read_windows
 from breve.errors import DataError, LayerError
+from data.data_layers import batches, equal, net_of
 
 PICTURE = np.zeros((20, 30, 3), np.uint8)
 PICTURE[..., 0] = np.arange(30) * 8
