@@ -15,7 +15,7 @@ from rich.text import Text
 
 from breve.explain.model import Explanation, Index, Lost, Matrix
 
-MOST_ROWS, MOST_COLUMNS, MOST_MARKED = 9, 8, 6  # of a worked matrix
+MOST_ROWS, MOST_COLUMNS = 9, 9  # of a worked matrix
 
 
 def explanation(e: Explanation, width: int = 100, terms: int | None = 24, color: bool = False) -> str:
@@ -27,24 +27,25 @@ def explanation(e: Explanation, width: int = 100, terms: int | None = 24, color:
 
 def write(e: Explanation, console: Console, terms: int | None = 24) -> None:
     """The explanation on a console."""
-    _headline(e, console)
-    _terms(e, console, terms)
-    _lost(e, console)
-    _derivations(e, console)
-    _proof(e, console)
-    _chain(e, console)
-    _symbols(e, console)
+    write_headline(e, console)
+    write_terms(e, console, terms)
+    write_lost(e, console)
+    write_derivations(e, console)
+    write_proof(e, console)
+    write_chain(e, console)
+    write_symbols(e, console)
 
 
 def number(value: float, dtype: str = "float32") -> str:
     """A value as the shortest text that reads back as the same number of its dtype.
 
-    >>> number(0.10000000149011612)
-    '0.1'
+    >>> number(0.10000000149011612), number(-0.0), number(1e-7)
+    ('0.1', '0', '1e-07')
     """
-    return np.format_float_positional(np.dtype(dtype).type(value), trim="-") if 1e-4 <= abs(value) < 1e7 else (
-        f"{np.dtype(dtype).type(value)}"
-    )  # fmt: skip
+    if not value:
+        return "0"
+    exact = np.dtype(dtype).type(value)
+    return np.format_float_positional(exact, trim="-") if 1e-4 <= abs(value) < 1e7 else str(exact)
 
 
 def at(index: Index | None) -> str:
@@ -58,7 +59,8 @@ def gradient_name(e: Explanation) -> str:
     return f"{name}{at(e.index)}"
 
 
-def _headline(e: Explanation, console: Console) -> None:
+def write_headline(e: Explanation, console: Console) -> None:
+    """What the number is, its formula and index equations, and what is to be said of it."""
     console.print(Text.assemble((gradient_name(e), "bold"), f" of layer '{e.layer}' ({e.type})"))
     console.print(Text(f"  {e.formula}", style="cyan"), soft_wrap=True)
     for equation in e.index_equations:
@@ -67,7 +69,8 @@ def _headline(e: Explanation, console: Console) -> None:
         console.print(Text(f"  {remark}", style="dim"), soft_wrap=True)
 
 
-def _terms(e: Explanation, console: Console, most: int | None) -> None:
+def write_terms(e: Explanation, console: Console, most: int | None = 24) -> None:
+    """The terms of the sum; at most `most` of them."""
     t = e.terms
     count, nonzero = len(t), np.flatnonzero(t.product)
     shown = np.arange(count) if most is None else (np.arange(count) if count <= most else nonzero[:most])
@@ -104,7 +107,8 @@ def _terms_table(e: Explanation, count: int) -> Table:
     return table
 
 
-def _lost(e: Explanation, console: Console) -> None:
+def write_lost(e: Explanation, console: Console) -> None:
+    """What padding, strides and dilation leave out."""
     for reason, count in Counter(x.reason for x in e.lost).items():
         places = [_place(x) for x in e.lost if x.reason == reason][:3]
         more = ", ..." if count > 3 else ""
@@ -116,7 +120,8 @@ def _place(lost: Lost) -> str:
     return f"output {meets}" if lost.tap is None else f"tap {at(lost.tap)} at {meets}"
 
 
-def _derivations(e: Explanation, console: Console) -> None:
+def write_derivations(e: Explanation, console: Console) -> None:
+    """The other ways to the number, with their matrices."""
     found = [d for d in e.derivations.values() if d is not None]
     if len(found) < 2:
         return
@@ -125,36 +130,42 @@ def _derivations(e: Explanation, console: Console) -> None:
         console.print(Text.assemble("  ", (f"{d.value:.17g}", "green"), f"  {d.title}"), soft_wrap=True)
         console.print(Padding(Text(d.text, style="dim"), (0, 0, 0, 5)))
         for m in d.matrices:
-            console.print(Padding(_matrix(m), (0, 0, 0, 5)))
+            title, table = _matrix(m, console.width - 5)
+            console.print(Padding(Text(title), (0, 0, 0, 5)))
+            console.print(Padding(table, (0, 0, 0, 5)))
 
 
-def _matrix(m: Matrix) -> Table:
-    rows, columns = _cells_shown(m)
+def _matrix(m: Matrix, width: int) -> tuple[str, Table]:
+    """A title, and as much of a matrix as fits a width."""
+    marked = set(m.marked)
+    rows, columns = _cells_shown(m, width)
     whole = (len(rows), len(columns)) == m.values.shape
     cut = "" if whole else f" ({len(rows)} x {len(columns)} of {' x '.join(map(str, m.values.shape))} cells)"
-    table = Table(box=None, title=m.title + cut, title_justify="left", title_style="", padding=(0, 1))
+    table = Table(box=None, padding=(0, 1))
     table.add_column("", style="dim", no_wrap=True)
     for c in columns:
         table.add_column(m.columns[c], justify="right", header_style="dim", no_wrap=True)
-    marked = set(m.marked)
     for r in rows:
-        table.add_row(m.rows[r], *[_cell(f"{m.values[r, c]:.3g}", (r, c) in marked) for c in columns])
-    return table
+        table.add_row(m.rows[r], *[_cell(f"{m.values[r, c] + 0.0:.3g}", (r, c) in marked) for c in columns])
+    return m.title + cut, table
 
 
 def _cell(text: str, marked: bool) -> Text:
     return Text(f"[{text}]", style="bold green") if marked else Text(text)
 
 
-def _cells_shown(m: Matrix) -> tuple[list[int], list[int]]:
-    """Rows and columns that fit a terminal: those of the first marked cells, where there are any."""
-    marked = sorted(m.marked)[:MOST_MARKED]
+def _cells_shown(m: Matrix, width: int) -> tuple[list[int], list[int]]:
+    """Rows and columns that fit: those of the first marked cells, where there are any."""
+    widest = max([len(f"[{v:.3g}]") for v in m.values.flat] + [len(name) for name in m.columns], default=1)
+    most = max(1, min(MOST_COLUMNS, (width - max(map(len, m.rows), default=0) - 4) // (widest + 2)))
+    marked = sorted(m.marked)[:most]
     rows = sorted({r for r, _ in marked}) or list(range(min(MOST_ROWS, m.values.shape[0])))
-    columns = sorted({c for _, c in marked}) or list(range(min(MOST_COLUMNS, m.values.shape[1])))
+    columns = sorted({c for _, c in marked}) or list(range(min(most, m.values.shape[1])))
     return rows, columns
 
 
-def _proof(e: Explanation, console: Console) -> None:
+def write_proof(e: Explanation, console: Console) -> None:
+    """The engine's value beside the sum and the numeric derivative."""
     lines = [
         ("the engine's value", number(e.value, e.dtype), f"{e.dtype}, by {e.algorithm}"),
         ("sum of the terms", f"{e.sum:.17g}", f"the engine is {e.ulp:+.2f} units in the last place away"),
@@ -167,17 +178,15 @@ def _proof(e: Explanation, console: Console) -> None:
         console.print(Text.assemble(f"  {name:<19}", (f"{value:<24}", "bold"), (note, style)), soft_wrap=True)
 
 
-def _chain(e: Explanation, console: Console) -> None:
+def write_chain(e: Explanation, console: Console) -> None:
+    """The way to the loss."""
     if not e.chain:
         return
     console.print(Text("\nThe way to the loss, along the largest term of each sum", style="bold"))
     for link in e.chain:
         element = f"{link.blob}{at(link.index)}"
-        step = (
-            f"read by {link.layer} ({link.type}), {link.terms} terms, the largest {link.share:.0%}"
-            if link.layer
-            else "the objective"
-        )
+        terms = f"{link.terms} terms, the largest {link.share:.0%}" if link.terms > 1 else "1 term"
+        step = f"read by {link.layer} ({link.type}), {terms}" if link.layer else "the objective"
         console.print(f"  {element:<28} diff {link.diff:< 14.7g} {step}", soft_wrap=True)
     console.print(
         Text(
@@ -187,7 +196,8 @@ def _chain(e: Explanation, console: Console) -> None:
     )
 
 
-def _symbols(e: Explanation, console: Console) -> None:
+def write_symbols(e: Explanation, console: Console) -> None:
+    """What texts call it."""
     if not e.symbols:
         return
     console.print(Text("\nWhat texts call it", style="bold"))
