@@ -1,10 +1,28 @@
-"""General matrix product."""
+"""General matrix product, on the micro-kernel.
+
+The columns of out are cut into blocks, and the rows too where that leaves too few. For each block, stretch by stretch
+of k, op(b) is packed into panels as wide as the register tile. The micro-kernel takes op(a) as it lies: it broadcasts
+single elements, so any strides will do. The cut depends on the sizes alone: results are the same for any number of
+threads.
+"""
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numba import prange
 
 from breve.errors import LayerError
+from breve.kernels import microkernel
+from breve.kernels.threads import get_num_threads, kernel
+
+KC = 256  # rows of a packed block: KC x NC_PANELS panels of 64 bytes are 256 KB, half of a core's second-level cache
+NC_PANELS = 16
+MIN_BLOCKS = 8  # so that threads that do not start together still finish together
+FEW_ROWS = 4  # rows of op(a) for which reading op(b) once is all the work: it is not packed
+LANES = 16  # sums kept side by side in a dot product
+COLUMNS = 16  # dot products that a thread takes at a time
 
 
 def gemm(
@@ -33,6 +51,105 @@ def gemm(
             expected="(m, k) by (k, n) into (m, n)",
             found=f"{left.shape} by {right.shape} into {out.shape}",
         )
-    product = alpha * (left @ right)
-    out[...] = product if beta == 0 else product + beta * out
+    if out.size == 0:
+        return out
+    fast = out.dtype in (np.float32, np.float64) and left.dtype == right.dtype == out.dtype and left.shape[1] > 0
+    if fast and alpha == 1 and beta in (0, 1) and _has_rows(out):
+        _product(_plain(left), _plain(right), out, beta == 1)
+    elif fast and alpha == 1 and beta in (0, 1) and _has_rows(out.T):
+        _product(_plain(right.T), _plain(left.T), out.T, beta == 1)
+    else:
+        product = gemm(left, right, np.empty(out.shape, out.dtype)) if fast else left @ right
+        out[...] = alpha * product if beta == 0 else alpha * product + beta * out
     return out
+
+
+def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
+    """Out (+)= a b, the elements of a row of out one after another."""
+    (m, k), n = a.shape, b.shape[1]
+    (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
+    sizes = (m, n, k)
+    if m <= FEW_ROWS and b_k == 1:
+        _dot_products(sizes, _anchor(a), a_row, a_k, _anchor(b), b_j, _anchor(out), c_row, accumulate)
+        return
+    nr = microkernel.tile_columns(out.dtype)
+    nc = min(NC_PANELS, -(-n // (nr * MIN_BLOCKS))) * nr
+    row_blocks = min(-(-MIN_BLOCKS * nc // n), -(-m // (8 * microkernel.tile_rows())))
+    mc = -(-m // row_blocks)
+    threads = get_num_threads()
+    panels = np.zeros((threads, min(KC, k) * nc), out.dtype)
+    _blocks(
+        microkernel.brgemm_address(out.dtype), sizes, (mc, nc, min(KC, k), nr), _anchor(a), a_row, a_k,
+        _anchor(b), b_k, b_j, _anchor(out), c_row, accumulate, panels, np.zeros(2, np.int64),
+    )  # fmt: skip
+
+
+@kernel
+def _blocks(address, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, offsets):
+    """Each thread takes every so many-th block of out, and packs for it into a panel buffer of its own."""
+    (m, n, k), (mc, nc, kc, nr) = sizes, cut
+    columns, rows = (n + nc - 1) // nc, (m + mc - 1) // mc
+    threads = len(panels)
+    for thread in prange(threads):
+        packed = panels[thread]
+        for block in range(thread, rows * columns, threads):
+            i, j = block // columns * mc, block % columns * nc
+            height, width = min(mc, m - i), min(nc, n - j)
+            for p in range(0, k, kc):
+                depth = min(kc, k - p)
+                for panel in range((width + nr - 1) // nr):
+                    first = panel * nr
+                    lanes = min(nr, width - first)
+                    start = p * b_k + (j + first) * b_j
+                    if b_j == 1:
+                        for q in range(depth):
+                            for lane in range(lanes):
+                                packed[first * depth + q * nr + lane] = b[start + q * b_k + lane]
+                    else:
+                        for lane in range(lanes):
+                            for q in range(depth):
+                                packed[first * depth + q * nr + lane] = b[start + q * b_k + lane * b_j]
+                flags = microkernel.ACCUMULATE if accumulate or p > 0 else 0
+                microkernel.call(
+                    address, height, width, depth, 1, a, i * a_row + p * a_k, a_row, a_k, packed, 0, nr, nr * depth,
+                    c, i * c_row + j, c_row, offsets, 0, packed, 0, flags,
+                )  # fmt: skip
+
+
+@kernel
+def _dot_products(sizes, a, a_row, a_k, b, b_j, c, c_row, accumulate):
+    """Columns of op(b) lie one after another: each is read once, and multiplied by all rows of op(a)."""
+    m, n, k = sizes
+    for block in prange((n + COLUMNS - 1) // COLUMNS):
+        sums = np.empty(LANES, c.dtype)
+        for j in range(block * COLUMNS, min(n, (block + 1) * COLUMNS)):
+            for i in range(m):
+                sums[:] = 0
+                for p in range(k // LANES):
+                    for lane in range(LANES):
+                        q = p * LANES + lane
+                        sums[lane] += a[i * a_row + q * a_k] * b[j * b_j + q]
+                for q in range(k // LANES * LANES, k):
+                    sums[q % LANES] += a[i * a_row + q * a_k] * b[j * b_j + q]
+                total = sums.sum()
+                c[i * c_row + j] = total + c[i * c_row + j] if accumulate else total
+
+
+def _has_rows(x: np.ndarray) -> bool:
+    """Whether the elements of each row lie one after another, and rows are whole elements apart."""
+    return (x.shape[1] == 1 or x.strides[1] == x.itemsize) and x.strides[0] % x.itemsize == 0 and x.strides[0] >= 0
+
+
+def _plain(x: np.ndarray) -> np.ndarray:
+    """The matrix, copied where its strides are not whole, positive numbers of elements."""
+    return x if all(s >= 0 and s % x.itemsize == 0 for s in x.strides) else np.ascontiguousarray(x)
+
+
+def _strides(x: np.ndarray) -> Any:
+    """Distances between rows and between columns, in elements; 1 where there is but one column."""
+    return x.strides[0] // x.itemsize, 1 if x.shape[1] == 1 else x.strides[1] // x.itemsize
+
+
+def _anchor(x: np.ndarray) -> np.ndarray:
+    """The first element as a 1-d array, from which the kernels reach the others: one type whatever the strides."""
+    return x[:1, :1].reshape(1)
