@@ -247,8 +247,11 @@ def test_inconsistent_net_is_refused(text, error, message):
 
 
 def test_fork_field_that_a_layer_does_not_honour_is_refused():
-    text = INPUT + conv("c", "x", "c").replace("pad: 1", "pad: 1 hole: 2")
-    with pytest.raises(UnsupportedError, match=r"layer 'c' .Convolution.: fields of a fork.*convolution_param.hole"):
+    text = (
+        INPUT
+        + 'layer { name: "c" type: "Pooling" bottom: "x" top: "y" pooling_param { kernel_size: 2 avg_include_pad: false } }'
+    )
+    with pytest.raises(UnsupportedError, match=r"layer 'c' .Pooling.: fields of a fork.*avg_include_pad"):
         net(text)
 
 

@@ -13,6 +13,7 @@ from breve.blob import Blob
 from breve.errors import NetError, did_you_mean
 from breve.graph.build import AUTOMATIC, Build
 from breve.graph.description import LayerSpec, specs
+from breve.graph.fusion import Plan
 from breve.graph.plan import Step
 from breve.graph.rules import PHASES, filter_layers
 from breve.graph.splits import insert_splits
@@ -72,6 +73,7 @@ class Net:
 
     def _adopt(self, build: Build) -> None:
         self.steps: list[Step] = build.steps
+        self.plan = Plan(build.steps)
         self.layers: list[Layer] = [step.layer for step in build.steps]
         self.layer_names: list[str] = [layer.name for layer in self.layers]
         self.blobs: dict[str, Blob] = {
@@ -96,12 +98,11 @@ class Net:
 
     def forward_from_to(self, first: int = 0, last: int | None = None) -> float:
         """Run layers number `first` to `last`, both included; their part of the loss. All forward calls end here."""
-        return sum((step.forward() for step in self.steps[first : None if last is None else last + 1]), 0.0)
+        return self.plan.forward(first, len(self.steps) - 1 if last is None else last)
 
     def backward_from_to(self, last: int | None = None, first: int = 0) -> None:
         """Run backward from layer number `last` down to `first`, both included. All backward calls end here."""
-        for step in reversed(self.steps[first : None if last is None else last + 1]):
-            step.backward()
+        self.plan.backward(len(self.steps) - 1 if last is None else last, first)
 
     def _index(self, layer: int | str | None, default: int) -> int:
         if layer is None:

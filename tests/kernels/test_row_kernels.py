@@ -58,8 +58,10 @@ def test_normalise_and_its_gradient(width, slope, dtype):
     channels.normalise_sums(dy, x, rule, sums[0], sums[1])
     close(sums[0], dv.sum(axis=1), dtype)
     close(sums[1], (dv * z).sum(axis=1), dtype)
-    channels.normalise_backward(dy, x, rule, offset, tilt, dx)
+    dz = dy.copy()
+    channels.normalise_backward(dz, x, rule, offset, tilt, dx, dz)
     close(dx, (dv - o - (x - m) * t) * i * f, dtype)
+    close(dz, dv * f, dtype)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -51,10 +51,14 @@ class Step:
             if weight:
                 top.diff[...] = weight
 
-    def forward(self) -> float:
-        """Run the layer, reshaping first if a bottom has another shape than before; its contribution to the loss."""
+    def reshape_if_needed(self) -> None:
+        """Reshape if a bottom has another shape than before."""
         if self.layer.reshapes_always or self._shapes != [blob.shape for blob in self.bottom]:
             self.reshape()
+
+    def forward(self) -> float:
+        """Run the layer, reshaping first where needed; its contribution to the loss."""
+        self.reshape_if_needed()
         if self.layer.draws:
             self.drawn_from = dict(self.layer.rng.bit_generator.state)
         try:

@@ -89,22 +89,21 @@ class Rule(NamedTuple):
 
     mean: np.ndarray
     inverse: np.ndarray
+    factor: np.ndarray
     gain: np.ndarray
     shift: np.ndarray
     slope: np.floating
 
     def then(self, factor: np.ndarray | None, shift: np.ndarray | None, slope: float = 1.0) -> Rule:
-        """The rule followed by y = factor v + shift, and by the rectified linear unit."""
-        gain = self.gain if factor is None else self.gain * factor
-        shifted = self.shift if factor is None else self.shift * factor
-        return self._replace(
-            gain=gain, shift=shifted if shift is None else shifted + shift, slope=self.slope.dtype.type(slope)
-        )
+        """This plain rule with a factor, a shift and the slope of a rectified linear unit (coefficients or None)."""
+        factor = self.factor if factor is None else self.factor * factor
+        shift = self.shift if shift is None else self.shift + shift
+        return Rule(self.mean, self.inverse, factor, self.inverse * factor, shift, self.slope.dtype.type(slope))
 
 
 def plain_rule(mean: np.ndarray, inverse: np.ndarray) -> Rule:
     """y = z: no factor, no shift, no unit."""
-    return Rule(mean, inverse, inverse, np.zeros_like(mean), mean.dtype.type(1))
+    return Rule(mean, inverse, np.ones_like(mean), inverse, np.zeros_like(mean), mean.dtype.type(1))
 
 
 @kernel
@@ -147,9 +146,13 @@ def normalise_sums(dy, x, rule, sum_dv, sum_dv_z):
 
 
 @kernel
-def normalise_backward(dy, x, rule, offset, tilt, dx):
-    """dx = (dv - offset - (x - mean) tilt) gain, where dv = dy if v > 0 else slope dy; dx and dy may be one array."""
+def normalise_backward(dy, x, rule, offset, tilt, dx, dz):
+    """dx = (dv - offset - (x - mean) tilt) gain, where dv = dy if v > 0 else slope dy; and dz = dv factor.
+
+    dx or dz may be dy itself; dz is not written where it has no elements.
+    """
     groups, rows, channels = x.shape
+    writes_dz = dz.size > 0
     for row in prange(groups * rows):
         g = row // rows
         r = row - g * rows
@@ -157,6 +160,8 @@ def normalise_backward(dy, x, rule, offset, tilt, dx):
             off = x[g, r, c] - rule.mean[g, c]
             dv = dy[g, r, c] if off * rule.gain[g, c] + rule.shift[g, c] > 0 else rule.slope * dy[g, r, c]
             dx[g, r, c] = (dv - offset[g, c] - off * tilt[g, c]) * rule.gain[g, c]
+            if writes_dz:
+                dz[g, r, c] = dv * rule.factor[g, c]
 
 
 @kernel

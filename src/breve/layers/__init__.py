@@ -49,7 +49,7 @@ LAYERS: dict[str, str] = {
     "HDF5Data": "data_hdf5:HDF5Data",
     "HDF5Output": "data_hdf5:HDF5Output",
     "HingeLoss": "regression_losses:HingeLoss",
-    "Im2col": "convolution:Im2col",
+    "Im2col": "im2col:Im2col",
     "ImageData": "data_images:ImageData",
     "InfogainLoss": "classification_losses:InfogainLoss",
     "InnerProduct": "inner_product:InnerProduct",

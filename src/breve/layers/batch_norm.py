@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -141,17 +142,30 @@ class BatchNorm(Layer):
         elif propagate_down[0]:
             self.backward_scaled(top[0], bottom[0], True)
 
-    def backward_scaled(self, top: Blob, bottom: Blob, wanted: bool) -> tuple[np.ndarray, np.ndarray]:
-        """The gradient of `forward_scaled` wrt factor and shift (C); that wrt the bottom is written where `wanted`."""
+    def backward_scaled(
+        self, top: Blob, bottom: Blob, wanted: bool, leaves_diff: bool = False
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The gradient of `forward_scaled` wrt factor and shift (C); that wrt the bottom is written where `wanted`.
+
+        With `leaves_diff` the top's diff becomes that of z, as Scale and ReLU in place would leave it.
+        """
         top_diff, x = self.coefficients.grouped(top.diff), self.kept.values
         sums = np.empty((2, 1, self.channels), self.dtype)
         channels.normalise_sums(top_diff, x, self.rule, sums[0], sums[1])
         if wanted:
             share = 0 if self.use_global_stats else 1 / max(1, top_diff.shape[1])
             offset, tilt = sums[0] * self.dtype.type(share), sums[1] * self.dtype.type(share) * self.rule.inverse
-            with self.coefficients.overwritten(bottom.diff) as bottom_diff:
-                channels.normalise_backward(top_diff, x, self.rule, offset, tilt, bottom_diff)
+            nothing = nullcontext(np.empty((1, 0, 0), self.dtype))
+            left = self.coefficients.overwritten(top.diff) if leaves_diff else nothing
+            with self.coefficients.overwritten(bottom.diff) as bottom_diff, left as normal_diff:
+                channels.normalise_backward(top_diff, x, self.rule, offset, tilt, bottom_diff, normal_diff)
         return sums[1, 0], sums[0, 0]
+
+    def unscale(self) -> np.ndarray:
+        """After `forward_scaled` let backward be that of a plain BatchNorm; its output z, (1, rows, C)."""
+        self.rule, normal = self.plain_rule, np.empty_like(self.kept.values)
+        channels.normalise(self.kept.values, self.rule, normal, np.empty((1, 0, 0), self.dtype))
+        return normal
 
     def state(self) -> dict[str, Any]:
         """Beside the random state, how many batches NVIDIA's statistics have seen."""

@@ -75,7 +75,7 @@ class MVN(Layer):
             mean_dy, mean_dy_y = self._over_channels(mean_dy), self._over_channels(mean_dy_y)
         tilt = mean_dy_y * rule.inverse if self.param.mvn_param.normalize_variance else np.zeros_like(mean_dy)
         with self.coefficients.overwritten(bottom[0].diff) as bottom_diff:
-            channels.normalise_backward(top_diff, x, rule, mean_dy, tilt, bottom_diff)
+            channels.normalise_backward(top_diff, x, rule, mean_dy, tilt, bottom_diff, np.empty((1, 0, 0), self.dtype))
 
     def _over_channels(self, values: np.ndarray) -> np.ndarray:
         """The mean of (N, C) over channels, given to each of them."""

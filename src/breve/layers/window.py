@@ -8,6 +8,8 @@ from typing import Any
 from breve.errors import LayerError
 
 Sizes = tuple[int, ...]
+HOLES = frozenset(f"convolution_param.{field}" for field in ("hole", "hole_h", "hole_w"))
+"""What DeepLab's fork calls the dilation."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,161 @@
+"""Groups of steps against the same layers one by one."""
+
+import numpy as np
+import pytest
+
+from breve import Net
+from breve.graph.fusion import Group
+from breve.proto import NetParameter
+from breve.proto.text import parse
+
+INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 5 } } } '
+LOSS = (
+    'layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 '
+    "reduction_param { operation: SUMSQ } } "
+)
+CONV = (
+    'layer {{ name: "conv" type: "Convolution" bottom: "x" top: "{0}" convolution_param {{ '
+    "num_output: 5 kernel_size: 3 "
+    'weight_filler {{ type: "gaussian" }} bias_filler {{ type: "gaussian" }} }} }} '
+)
+RESHAPE = 'layer { name: "flat" type: "Reshape" bottom: "x" top: "t" reshape_param { shape { dim: [0, 0, -1] } } } '
+RELU = 'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" } '
+LEAKY = 'layer { name: "relu" type: "ReLU" bottom: "y" top: "y" relu_param { negative_slope: 0.2 } } '
+NORM = 'layer {{ name: "norm" type: "BatchNorm" bottom: "{0}" top: "y" {1} }} '
+GLOBAL = "batch_norm_param { use_global_stats: true }"
+SCALE = (
+    'layer {{ name: "scale" type: "Scale" bottom: "y" top: "y" {0} '
+    'scale_param {{ filler {{ type: "gaussian" }} {1} }} }} '
+)
+BIASED = 'bias_term: true bias_filler { type: "gaussian" }'
+
+NETS = {
+    "conv_relu": CONV.format("y") + RELU,
+    "norm_scale": CONV.format("y") + NORM.format("y", "") + SCALE.format("", BIASED),
+    "norm_scale_relu": CONV.format("y") + NORM.format("y", "") + SCALE.format("", BIASED) + RELU,
+    "no_bias": CONV.format("y") + NORM.format("y", "") + SCALE.format("", "") + RELU,
+    "leaky": CONV.format("y") + NORM.format("y", "") + SCALE.format("", BIASED) + LEAKY,
+    "not_in_place": CONV.format("t") + NORM.format("t", "") + SCALE.format("", BIASED) + RELU,
+    "global": CONV.format("y") + NORM.format("y", GLOBAL) + SCALE.format("", BIASED) + RELU,
+    "frozen": CONV.format("y") + NORM.format("y", "") + SCALE.format("param { lr_mult: 0 }", BIASED) + RELU,
+    "three_axes": RESHAPE + NORM.format("t", "") + SCALE.format("", BIASED) + RELU,
+    "nothing_below": NORM.format("x", "") + SCALE.format("", BIASED) + RELU,
+}
+SIZES = {"conv_relu": 2, "norm_scale": 2}
+
+
+def build(text, phase="TRAIN"):
+    net = Net(parse(INPUT + text + LOSS, NetParameter), phase, dtype=np.float64, seed=3)
+    rng = np.random.default_rng(0)
+    net.blobs["x"].data[...] = rng.standard_normal(net.blobs["x"].shape)
+    for blob in net.params.get("norm", ()):
+        blob.data[...] = rng.uniform(0.5, 1.5, blob.shape)
+    return net
+
+
+def groups(net):
+    return [group for group in net.plan._starts.values() if isinstance(group, Group)]
+
+
+def observed(net):
+    """Everything that can be read of a net after forward and backward."""
+    blobs = [array for blob in net.blobs.values() for array in (blob.data, blob.diff)]
+    return blobs + [array for blobs in net.params.values() for blob in blobs for array in (blob.data, blob.diff)]
+
+
+def assert_alike(net, reference):
+    for got, want in zip(observed(net), observed(reference), strict=True):
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-12 * max(1, np.abs(want).max()))
+
+
+def by_layers(net, times=1):
+    for _ in range(times):
+        net.clear_param_diffs()
+        loss = sum(step.forward() for step in net.steps)
+        for step in reversed(net.steps):
+            step.backward()
+    return loss
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_group_is_found(name):
+    (group,) = groups(build(NETS[name]))
+    assert len(group.steps) == SIZES.get(name, 3)
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("phase", ["TRAIN", "TEST"])
+def test_a_group_does_what_its_layers_do(name, phase):
+    net, reference = build(NETS[name], phase), build(NETS[name], phase)
+    for _ in range(2):
+        net.clear_param_diffs()
+        loss = net.forward()
+        net.backward()
+    np.testing.assert_allclose(loss, by_layers(reference, 2))
+    assert_alike(net, reference)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name not in SIZES])
+@pytest.mark.parametrize("cut", ["norm", "scale", "relu"])
+def test_a_part_of_a_group_runs_layer_by_layer(name, cut):
+    net, reference = build(NETS[name]), build(NETS[name])
+    net.clear_param_diffs()
+    net.forward(end=cut)
+    net.forward(start=net.layer_names[net.layer_names.index(cut) + 1])
+    net.backward(end=cut)
+    if cut != "in":
+        net.backward(start=net.layer_names[net.layer_names.index(cut) - 1])
+    by_layers(reference)
+    assert_alike(net, reference)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if name not in SIZES])
+@pytest.mark.parametrize("cut", ["norm", "scale", "relu"])
+def test_backward_in_parts_after_a_forward_in_one(name, cut):
+    net, reference = build(NETS[name]), build(NETS[name])
+    net.clear_param_diffs()
+    net.forward()
+    net.backward(end=cut)
+    net.backward(start=net.layer_names[net.layer_names.index(cut) - 1])
+    by_layers(reference)
+    assert_alike(net, reference)
+
+
+def test_backward_in_one_after_a_forward_by_layers():
+    net, reference = build(NETS["norm_scale_relu"]), build(NETS["norm_scale_relu"])
+    net.forward()
+    for step in net.steps:
+        step.forward()
+    net.clear_param_diffs()
+    net.backward()
+    by_layers(reference, 2)
+    assert_alike(net, reference)
+
+
+def test_a_group_takes_other_shapes():
+    net, reference = build(NETS["norm_scale_relu"]), build(NETS["norm_scale_relu"])
+    for n in (net, reference):
+        n.blobs["x"].reshape(2, 3, 5, 7)
+        n.blobs["x"].data[...] = np.random.default_rng(1).standard_normal((2, 3, 5, 7))
+    net.clear_param_diffs()
+    net.forward()
+    net.backward()
+    by_layers(reference)
+    assert_alike(net, reference)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CONV.format("t") + 'layer { name: "relu" type: "ReLU" bottom: "t" top: "y" } ',
+        CONV.format("y") + LEAKY,
+        CONV.format("y") + NORM.format("y", "batch_norm_param { scale_bias: true }") + SCALE.format("", BIASED),
+        CONV.format("y") + NORM.format("y", "") + SCALE.format("", "axis: 0"),
+        CONV.format("y") + NORM.format("y", "") + SCALE.format("", "axis: 2"),
+        CONV.format("y") + NORM.format("y", "") + RELU,
+        CONV.format("t") + 'layer { name: "n" type: "BatchNorm" bottom: "t" top: "u" } '
+        'layer { name: "s" type: "Scale" bottom: "u" top: "y" } ',
+    ],
+)
+def test_no_group_where_a_difference_would_be_seen_or_gained_nothing(text):
+    assert groups(build(text)) == []
