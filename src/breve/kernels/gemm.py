@@ -15,7 +15,7 @@ from numba import prange
 
 from breve.errors import LayerError
 from breve.kernels import microkernel
-from breve.kernels.threads import get_num_threads, kernel
+from breve.kernels.threads import get_num_threads, inline, kernel
 
 KC = 256  # rows of a packed block: KC x NC_PANELS panels of 64 bytes are 256 KB, half of a core's second-level cache
 NC_PANELS = 16
@@ -76,16 +76,28 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) ->
     nc = min(NC_PANELS, -(-n // (nr * MIN_BLOCKS))) * nr
     row_blocks = min(-(-MIN_BLOCKS * nc // n), -(-m // (8 * microkernel.tile_rows())))
     mc = -(-m // row_blocks)
-    threads = get_num_threads()
-    panels = np.zeros((threads, min(KC, k) * nc), out.dtype)
+    cut = mc, nc, min(KC, k), nr
+    panels = np.zeros((get_num_threads(), min(KC, k) * nc), out.dtype)
     _blocks(
-        microkernel.brgemm_address(out.dtype), sizes, (mc, nc, min(KC, k), nr), _anchor(a), a_row, a_k,
+        microkernel.brgemm_address(out.dtype), microkernel.copy_address(out.dtype), sizes, cut, _anchor(a), a_row, a_k,
         _anchor(b), b_k, b_j, _anchor(out), c_row, accumulate, panels, np.zeros(2, np.int64),
     )  # fmt: skip
 
 
+@inline
+def _pack(copy, b, start, b_k, b_j, depth, lanes, panel, nr):
+    """Columns of op(b) side by side, `nr` apart."""
+    if b_j == 1:
+        microkernel.call(copy, depth, lanes, b, start, b_k, panel, 0, nr)
+        return
+    step, width, begin = np.uintp(b_j), np.uintp(nr), np.uintp(start)  # unsigned: no test for negative indices
+    for lane in range(np.uintp(lanes)):
+        for q in range(np.uintp(depth)):
+            panel[q * width + lane] = b[begin + lane * step + q * np.uintp(b_k)]
+
+
 @kernel
-def _blocks(address, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, offsets):
+def _blocks(address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, offsets):
     """Each thread takes every so many-th block of out, and packs for it into a panel buffer of its own."""
     (m, n, k), (mc, nc, kc, nr) = sizes, cut
     columns, rows = (n + nc - 1) // nc, (m + mc - 1) // mc
@@ -97,18 +109,9 @@ def _blocks(address, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulat
             height, width = min(mc, m - i), min(nc, n - j)
             for p in range(0, k, kc):
                 depth = min(kc, k - p)
-                for panel in range((width + nr - 1) // nr):
-                    first = panel * nr
-                    lanes = min(nr, width - first)
+                for first in range(0, width, nr):
                     start = p * b_k + (j + first) * b_j
-                    if b_j == 1:
-                        for q in range(depth):
-                            for lane in range(lanes):
-                                packed[first * depth + q * nr + lane] = b[start + q * b_k + lane]
-                    else:
-                        for lane in range(lanes):
-                            for q in range(depth):
-                                packed[first * depth + q * nr + lane] = b[start + q * b_k + lane * b_j]
+                    _pack(copy, b, start, b_k, b_j, depth, min(nr, width - first), packed[first * depth :], nr)
                 flags = microkernel.ACCUMULATE if accumulate or p > 0 else 0
                 microkernel.call(
                     address, height, width, depth, 1, a, i * a_row + p * a_k, a_row, a_k, packed, 0, nr, nr * depth,
