@@ -184,6 +184,14 @@ def test_page_of_garbage_is_noticed(tmp_path, healthy, seed):
         read_all(damaged(tmp_path, bytes(content)))
 
 
+@pytest.mark.parametrize("end", [0, 15, 16, 17, 4097, 65535])
+def test_page_without_nodes_is_noticed(tmp_path, healthy, end):
+    content = bytearray((healthy / "small" / "data.mdb").read_bytes())
+    struct.pack_into("<H", content, LmdbReader(healthy / "small")._meta.root * 4096 + 12, end)
+    with pytest.raises(DataError, match="is damaged"):
+        read_all(damaged(tmp_path, bytes(content)))
+
+
 def test_page_that_points_to_itself_does_not_hang(tmp_path, healthy):
     content = bytearray((healthy / "small" / "data.mdb").read_bytes())
     root = max(struct.unpack_from("<QQQ", content, start + 16 + 112) for start in (0, 4096))[0]

@@ -125,7 +125,7 @@ class LmdbReader:
 
     def _nodes(self, page: bytes, number: int, kind: int) -> tuple[int, ...]:
         found, flags, end, _ = _PAGE.unpack_from(page)
-        if found != number or flags != kind or not HEADER_BYTES < end <= len(page):
+        if found != number or flags != kind or not HEADER_BYTES + 2 <= end <= len(page):
             raise self._damaged(f"page {number} is no {'leaf' if kind == LEAF else 'branch'} page")
         nodes = struct.unpack_from(f"<{(end - HEADER_BYTES) // 2}H", page, HEADER_BYTES)
         if min(nodes) < end or max(nodes) > len(page) - _NODE.size:
