@@ -138,6 +138,17 @@ def test_cache_sees_an_edit_in_the_file_of_a_called_function(tmp_path):
         assert run(program, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.strip() == doubled
 
 
+def test_damaged_cache_is_compiled_again(tmp_path):
+    (tmp_path / "seven.py").write_text("from breve.kernels.threads import inline\n@inline\ndef f():\n    return 7\n")
+    program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import seven; print(seven.f())"
+    cache = tmp_path / "cache"
+    for suffix in ("nbi", "nbc"):
+        assert run(program, NUMBA_CACHE_DIR=str(cache)).stdout.strip() == "7"
+        (damaged,) = cache.rglob(f"*.{suffix}")
+        damaged.write_bytes(damaged.read_bytes()[:-20])
+    assert run(program, NUMBA_CACHE_DIR=str(cache)).stdout.strip() == "7"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 @pytest.mark.parametrize("layer", ["omp", "workqueue"])
 def test_forked_process_computes(layer):

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import IndexDataCacheFile
 
 from breve.errors import BreveError
 
@@ -72,20 +73,35 @@ def _compile(function: Any, **options: Any) -> Any:
         compiled = numba.njit(cache=True, **options)(function)
     except RuntimeError:
         return numba.njit(**options)(function)
-    _stamp(compiled)
+    cache = compiled._cache
+    if isinstance(getattr(cache, "_cache_file", None), IndexDataCacheFile):
+        cache._cache_file.__class__ = _CacheFile
+        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, *_stamps_of_called(function))
     return compiled
 
 
-def _stamp(compiled: Any) -> None:
-    """Have the cache look at the files of called functions too: numba's own looks at the file of the function alone."""
-    function = compiled.py_func
+class _CacheFile(IndexDataCacheFile):
+    """numba's cache of one function, where what cannot be read (damaged, or of an older breve) is compiled again."""
+
+    def load(self, key: Any) -> Any:
+        try:
+            return super().load(key)
+        except Exception:
+            return None
+
+    def _load_index(self) -> Any:
+        try:
+            return super()._load_index()
+        except Exception:
+            return {}
+
+
+def _stamps_of_called(function: Any) -> list[tuple[float, int]]:
+    """Time and size of the files of called functions: numba itself looks at the file of the function alone."""
     called = (function.__globals__.get(name) for name in function.__code__.co_names)
     files = {Path(f.py_func.__code__.co_filename) for f in called if hasattr(f, "py_func")}
-    files.discard(Path(function.__code__.co_filename))
-    cache_file: Any = getattr(getattr(compiled, "_cache", None), "_cache_file", None)
-    if files and hasattr(cache_file, "_source_stamp"):
-        stats = [path.stat() for path in sorted(files) if path.exists()]
-        cache_file._source_stamp = (cache_file._source_stamp, *((stat.st_mtime, stat.st_size) for stat in stats))
+    stats = [path.stat() for path in sorted(files) if path.exists()]
+    return [(stat.st_mtime, stat.st_size) for stat in stats]
 
 
 def _renamed(function: Any, suffix: str) -> Any:

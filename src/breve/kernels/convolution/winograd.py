@@ -34,16 +34,16 @@ from breve.kernels.convolution.winograd_kernels import (
     correlate_weights_by_outputs,
     pack,
 )
-from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Taps
+from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Weights
 from breve.kernels.threads import get_num_threads, physical_cores
 
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
 WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: they stay in the third-level cache
 FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
-MANY_WEIGHTS_BYTES = 4 << 20  # transformed weights that are better not written to memory
+MANY_WEIGHTS_BYTES = 12 << 20  # transformed weights that are better not written to memory
 CHUNK_COLUMNS = 64  # outputs that are worked on together then
 OFFSETS = np.zeros(2, np.int64)
-TRANSFORMED = Taps(0, 0, 0, 0)
+TRANSFORMED = Weights(0, 0, 0)
 
 
 class Winograd(Algorithm):
@@ -78,8 +78,8 @@ class Winograd(Algorithm):
         self._weights_sizes = forward.sizes(max(16, WEIGHTS_BLOCK_BYTES // tile_bytes))
         c_stride = kernel * kernel
         k_stride = c_stride * (geometry.channels // geometry.group)
-        self._taps = Taps(k_stride, c_stride, 0, 1)
-        self._rotated_taps = Taps(c_stride, k_stride, c_stride - 1, -1)
+        self._weights = Weights(k_stride, c_stride, self._code.weights_to_points)
+        self._rotated_weights = Weights(c_stride, k_stride, self._code.rotated_to_points)
         self._packed = PackedWeights(_packed_size(self._sizes), self._pack)
 
     def forward(
@@ -89,12 +89,12 @@ class Winograd(Algorithm):
         if bias is None:
             bias = np.zeros(self.geometry.num_output, self.dtype)
         kept = self._packed.kept(weight)
-        self._correlate(bottom_data, weight, self._taps, kept, bias, relu, top_data, self._sizes)
+        self._correlate(bottom_data, weight, self._weights, kept, bias, relu, top_data, self._sizes)
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """The forward pass from top to bottom: channels exchanged, the kernel rotated."""
         bias = np.zeros(self.geometry.channels, self.dtype)
-        self._correlate(top_diff, weight, self._rotated_taps, None, bias, False, bottom_diff, self._data_sizes)
+        self._correlate(top_diff, weight, self._rotated_weights, None, bias, False, bottom_diff, self._data_sizes)
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
@@ -114,10 +114,10 @@ class Winograd(Algorithm):
             add_bias_diff(top_diff, bias_diff)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
-        pack(weight.reshape(-1), self._taps, packed, self._sizes, self._code)
+        pack(weight.reshape(-1), self._weights, packed, self._sizes)
 
     def _correlate(
-        self, x: np.ndarray, weight: np.ndarray, taps: Taps, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
+        self, x: np.ndarray, weight: np.ndarray, lie: Weights, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
         y: np.ndarray, s: Sizes,
     ) -> None:  # fmt: skip
         """y = x correlated with the weights, which `kept` has in transformed form if it is given."""
@@ -130,12 +130,12 @@ class Winograd(Algorithm):
             if kept is None:
                 u = self._buffer("weights", threads, points * (s.chunk * s.c * s.nr + LINE))
             else:
-                u, taps = kept.reshape(1, -1), TRANSFORMED
-            correlate_by_outputs(x, weight, taps, bias, int(relu), y, s, self._code, OFFSETS, v, u, m, edge)
+                u, lie = kept.reshape(1, -1), TRANSFORMED
+            correlate_by_outputs(x, weight, lie, bias, int(relu), y, s, self._code, OFFSETS, v, u, m, edge)
             return
         if kept is None:
             kept = self._buffer("weights", _packed_size(s))
-            pack(weight, taps, kept, s, self._code)
+            pack(weight, lie, kept, s)
         v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
         correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
 
@@ -219,6 +219,7 @@ def _code(m: int, kernel: int, dtype: str) -> Code:
         to_points=transform(bt, "src"),
         from_points=transform(at, "dst", epilogue=True),
         weights_to_points=transform(g, ""),
+        rotated_to_points=transform(g[:, ::-1], ""),
         diff_to_points=transform(diff_g, "src"),
         weights_from_points=transform(weights_at, ""),
     )

@@ -52,25 +52,25 @@ def correlate(x, u, bias, relu, y, s, code, offsets, v, m, edge):
 
 
 @kernel
-def pack(weight, taps, u, s, code):
+def pack(weight, lie, u, s):
     """u = G w G^T for all channels."""
     for work in prange(s.group * s.panels):
         group, panel = work // s.panels, work % s.panels
         u0 = group * s.n * s.n * s.u_point + panel * s.c * s.nr
-        pack_panel(weight, taps, group, panel, u, u0, s.u_point, s, code.weights_to_points)
+        pack_panel(weight, lie, group, panel, u, u0, s.u_point, s)
 
 
 @kernel
-def correlate_by_outputs(x, weight, taps, bias, relu, y, s, code, offsets, v, u, m, edge):
+def correlate_by_outputs(x, weight, lie, bias, relu, y, s, code, offsets, v, u, m, edge):
     """The same where tiles are few and weights many: v of all tiles at once, then some panels of outputs at a time.
 
-    Their weights are transformed, used and forgotten, so u and m stay in the cache of a thread; with `taps.step` 0 the
-    weights have been transformed before.
+    Their weights are transformed, used and forgotten, so u and m stay in the cache of a thread; with `lie.address` 0
+    they have been transformed before.
     """
     threads, points, width = m.shape[0], s.n * s.n, s.chunk * s.nr
     chunks = (s.panels + s.chunk - 1) // s.chunk
     m_point = s.tiles * width + LINE
-    packs = 0 if taps.step == 0 else 1
+    packs = 0 if lie.address == 0 else 1
     u_point = s.chunk * s.c * s.nr + LINE if packs else s.u_point
     for group in range(s.group):
         for thread in prange(threads):
@@ -84,7 +84,7 @@ def correlate_by_outputs(x, weight, taps, bias, relu, y, s, code, offsets, v, u,
                 if packs:
                     for panel in range(first, min(s.panels, first + s.chunk)):
                         at = (panel - first) * s.c * s.nr
-                        pack_panel(weight, taps, group, panel, u[thread], at, u_point, s, code.weights_to_points)
+                        pack_panel(weight, lie, group, panel, u[thread], at, u_point, s)
                 for p in range(points):
                     call(
                         code.gemm, s.tiles, columns, s.c, 1, v, p * s.v_point, s.c_pad, 1, u[thread * packs],

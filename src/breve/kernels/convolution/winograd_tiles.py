@@ -14,6 +14,7 @@ from breve.kernels.microkernel import call
 from breve.kernels.threads import inline
 
 LINE = 16  # elements of a cache line or more
+CHANNELS = 16  # whose weights are rearranged together: they stay in the first-level cache
 
 
 class Sizes(NamedTuple):
@@ -60,13 +61,13 @@ class Sizes(NamedTuple):
     """Panels that are then worked on together."""
 
 
-class Taps(NamedTuple):
-    """Where a kernel's taps lie in a group's weights: k k_stride + c c_stride + first + tap step."""
+class Weights(NamedTuple):
+    """How the kernels of a group lie in the weights: that of k and c begins at k k_stride + c c_stride."""
 
     k_stride: int
     c_stride: int
-    first: int
-    step: int
+    address: int
+    """The transform; 0 where the weights have been transformed already."""
 
 
 class Code(NamedTuple):
@@ -79,6 +80,8 @@ class Code(NamedTuple):
     """n x n points to m x m outputs, with bias and ReLU."""
     weights_to_points: int
     """kernel x kernel weights to n x n points."""
+    rotated_to_points: int
+    """The same for kernels rotated by 180 degrees."""
     diff_to_points: int
     """m x m gradients of a tile to n x n points."""
     weights_from_points: int
@@ -151,33 +154,60 @@ def from_points(address, m, m0, m_point, y, bias, relu, first, count, tile, s, e
 
 
 @inline
-def pack_panel(weight, taps, group, panel, u, u0, u_point, s, address):
-    """Transform the weights of one panel of outputs."""
-    count, first = s.kernel * s.kernel, panel * s.nr
+def pack_panel(weight, lie, group, panel, u, u0, u_point, s):
+    """Transform the weights of one panel of outputs, some channels at a time."""
+    taps, first = s.kernel * s.kernel, panel * s.nr
     columns = min(s.nr, s.k - first)
-    block = np.zeros(count * s.nr, weight.dtype)
-    for c in range(s.c):
-        for j in range(columns):
-            w0 = group * (weight.size // s.group) + (first + j) * taps.k_stride + c * taps.c_stride + taps.first
-            for tap in range(count):
-                block[tap * s.nr + j] = weight[w0 + tap * taps.step]
-        call(
-            address, block, 0, s.kernel * s.nr, s.nr, s.nr, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, s.nr,
-            block, 0, 0,
-        )  # fmt: skip
+    block = np.zeros(CHANNELS * taps * s.nr, weight.dtype)
+    for c in range(0, s.c, CHANNELS):
+        channels = min(CHANNELS, s.c - c)
+        w0 = group * (weight.size // s.group) + first * lie.k_stride + c * lie.c_stride
+        if s.kernel == 3:
+            _gather(weight, w0, lie, block, columns, channels, s.nr, 9)
+        else:
+            _gather(weight, w0, lie, block, columns, channels, s.nr, 25)
+        for i in range(channels):
+            call(
+                lie.address, block, i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c + i) * s.nr,
+                s.n * u_point, u_point, s.nr, s.nr, block, 0, 0,
+            )  # fmt: skip
 
 
 @inline
 def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, address):
     """Transform one panel of the weights' gradient back and add it."""
-    taps = s.kernel * s.kernel
-    block = np.empty(taps * s.nr, u.dtype)
-    for c in range(s.c):
-        call(
-            address, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, block, 0, s.kernel * s.nr, s.nr, s.nr, s.nr,
-            block, 0, 0,
-        )  # fmt: skip
-        for j in range(min(s.nr, s.k - panel * s.nr)):
-            at = ((group * s.k + panel * s.nr + j) * s.c + c) * taps
+    taps, first = s.kernel * s.kernel, panel * s.nr
+    columns = min(s.nr, s.k - first)
+    block = np.empty(CHANNELS * taps * s.nr, u.dtype)
+    for c in range(0, s.c, CHANNELS):
+        channels = min(CHANNELS, s.c - c)
+        for i in range(channels):
+            call(
+                address, u, u0 + (c + i) * s.nr, s.n * u_point, u_point, s.nr, block, i * taps * s.nr,
+                s.kernel * s.nr, s.nr, s.nr, s.nr, block, 0, 0,
+            )  # fmt: skip
+        w0 = ((group * s.k + first) * s.c + c) * taps
+        if s.kernel == 3:
+            _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, 9)
+        else:
+            _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, 25)
+
+
+@inline
+def _gather(weight, w0, lie, block, columns, channels, nr, taps):
+    """block[c, tap, k] = weight[k, c, tap]; with a constant number of taps the loop over them is unrolled."""
+    for k in range(columns):
+        for c in range(channels):
+            at = w0 + k * lie.k_stride + c * lie.c_stride
             for tap in range(taps):
-                weight_diff[at + tap] += block[tap * s.nr + j]
+                block[(c * taps + tap) * nr + k] = weight[at + tap]
+
+
+@inline
+def _scatter(block, weight_diff, w0, all_channels, columns, channels, nr, taps):
+    """weight_diff[k, c, tap] += block[c, tap, k]."""
+    for k in range(columns):
+        for c in range(channels):
+            at = w0 + (k * all_channels + c) * taps
+            for tap in range(taps):
+                weight_diff[at + tap] += block[(c * taps + tap) * nr + k]
