@@ -18,6 +18,8 @@ _PUBLIC = {
     "set_random_seed": "breve.randomness",
     "set_num_threads": "breve.kernels.threads",
     "get_num_threads": "breve.kernels.threads",
+    "set_algorithm": "breve.kernels.convolution",
+    "get_algorithm": "breve.kernels.convolution",
     "get_solver": "breve.solvers",
     "SGDSolver": "breve.solvers",
     "NesterovSolver": "breve.solvers",

@@ -1,0 +1,54 @@
+"""Which algorithm is taken, and how to say so."""
+
+import doctest
+
+import numpy as np
+import pytest
+from conv_reference import geometry
+
+from breve.errors import UnsupportedError
+from breve.kernels import convolution
+from breve.kernels.convolution import ALGORITHMS, PASSES, choice, get_algorithm, set_algorithm
+
+WIDE = geometry(4, 64, 64, (28, 28), 3, pad=1)
+
+
+@pytest.fixture(autouse=True)
+def _keep_mode():
+    mode = get_algorithm()
+    yield
+    set_algorithm(mode)
+
+
+def test_examples_run():
+    failed, attempted = doctest.testmod(choice, extraglobs={"np": np})
+    assert attempted
+    assert not failed
+
+
+def test_exact_takes_no_winograd_and_fast_does():
+    plan = convolution.plan(WIDE, np.float32)
+    assert set(plan.algorithms.values()) == {"winograd"}
+    set_algorithm("exact")
+    assert all(ALGORITHMS[name].is_exact for name in plan.algorithms.values())
+    set_algorithm("fast")
+    assert set(plan.algorithms.values()) == {"winograd"}
+
+
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+def test_named_algorithm_is_taken_where_it_computes_the_pass(name):
+    set_algorithm(name)
+    for g in (WIDE, geometry(1, 8, 8, (9, 9), 5, stride=2, group=8), geometry(1, 2, 2, (9,), 3)):
+        for pass_name, chosen in convolution.plan(g, np.float32).algorithms.items():
+            if not ALGORITHMS[name].refusal(g, np.dtype(np.float32), pass_name):
+                assert chosen == name
+
+
+def test_unknown_name_is_refused():
+    with pytest.raises(UnsupportedError, match="did you mean 'winograd'"):
+        set_algorithm("winogard")
+
+
+@pytest.mark.parametrize("g", [WIDE, geometry(1, 3, 8, (9, 9), 7, stride=2), geometry(1, 8, 8, (9, 9), 3, group=8)])
+def test_im2col_is_never_taken_where_another_computes_the_pass(g):
+    assert "im2col" not in {choice.choose(g, np.dtype(np.float32), pass_name, "fast") for pass_name in PASSES}
