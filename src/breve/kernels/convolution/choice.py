@@ -13,10 +13,11 @@ from typing import Any
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.table import ALGORITHMS
+from breve.kernels.convolution.winograd import Winograd
 
 MODES = ("fast", "exact")
 TRANSFORM = 10.0  # cost of one point of one channel of a tile in Winograd's transforms
-PACKING = 40.0  # cost of one point of one pair of channels when weights are transformed
+PACKING = 20.0  # cost of one point of one pair of channels when weights are transformed
 _mode = "fast"
 
 
@@ -57,15 +58,16 @@ def choose(geometry: ConvGeometry, dtype: Any, pass_name: str, mode: str) -> str
 
 def cost(name: str, g: ConvGeometry) -> float:
     """Estimated time of a pass, in multiplications at full speed."""
-    if name == "depthwise":
+    if name == "depthwise" and g.channels > 1:
         return 0.0
     if name == "im2col":
         return math.inf
     pixels, taps = g.batch * math.prod(g.out_shape), math.prod(g.kernel)
     c, k = g.channels // g.group, g.num_output // g.group
-    if name == "direct":
-        return g.group * pixels * c * k * taps
-    outputs = ALGORITHMS[name].outputs
+    winograd = ALGORITHMS[name]
+    if not issubclass(winograd, Winograd):
+        return g.group * pixels * c * k * taps * (2 if name == "depthwise" else 1)
+    outputs = winograd.outputs
     points = (outputs + g.kernel[0] - 1) ** 2
     tiles = g.batch * math.prod(-(-size // outputs) for size in g.out_shape)
     return g.group * points * (tiles * c * k + TRANSFORM * tiles * (c + k) + PACKING * c * k)
