@@ -35,10 +35,10 @@ class Dropout(ElementwiseLayer):
         self.ratio = param.dropout_ratio
         if not 0 <= self.ratio < 1:
             raise LayerError("dropout_param.dropout_ratio is out of range", expected="0 <= ratio < 1", found=self.ratio)
-        self.random = self.phase == "TRAIN" or param.sample_weights_test
+        self.draws = self.phase == "TRAIN" or param.sample_weights_test
         kept = 1 - self.ratio
         self.scale = self.dtype.type(
-            (1 / kept if self.random else 1) if param.scale_train else (1 if self.random else kept)
+            (1 / kept if self.draws else 1) if param.scale_train else (1 if self.draws else kept)
         )
         self.mask = np.empty(0, np.uint8)
         """1 where a value was kept, in the order of memory."""
@@ -46,12 +46,12 @@ class Dropout(ElementwiseLayer):
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make room for the mask."""
         super().reshape(bottom, top)
-        if self.random and self.mask.size != bottom[0].count:
+        if self.draws and self.mask.size != bottom[0].count:
             self.mask = np.ones(bottom[0].count, np.uint8)
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Draw a mask and apply it."""
-        if self.random:
+        if self.draws:
             elementwise.draw_mask(self.rng.integers(2**32, size=2, dtype=np.uint32), self.ratio, self.mask)
         self._apply(bottom[0].memory, top[0].memory)
 
@@ -61,7 +61,7 @@ class Dropout(ElementwiseLayer):
             self._apply(top[0].diff_memory, bottom[0].diff_memory)
 
     def _apply(self, source: np.ndarray, target: np.ndarray) -> None:
-        if self.random:
+        if self.draws:
             elementwise.apply_mask(source, self.mask, self.scale, target)
         elif self.scale != 1:
             elementwise.scaled(source, self.scale, target)
