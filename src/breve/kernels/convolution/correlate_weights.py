@@ -23,13 +23,15 @@ from breve.kernels.convolution.scratch import scratch
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.threads import get_num_threads, inline, kernel
 
-BLOCK = 192  # pixels: a strip of x and a panel of dY of this length fit the first-level cache together
+BLOCK = 320  # pixels: a strip of x and a panel of dY of this length fit the first-level cache together
 STRIP = 24  # columns of a strip
-STRIPS_PER_PIECE = 4  # at least, so that packing dY is little beside multiplying it
+STRIPS_PER_PIECE = 8  # at least, so that packing dY is little beside multiplying it
 ROWS = 32  # pixels of dY packed together
 TASKS = 32
 SUMS_BYTES = 4 << 20
 LINE = 16
+CHUNK = 1 << 12
+CHANNELS = 16  # transposed together: for every tap, their rows of a panel stay in the first-level cache
 
 
 class Sizes(NamedTuple):
@@ -67,6 +69,9 @@ class Sizes(NamedTuple):
     panels: int
     panel: int
     """Elements of a packed panel of dY."""
+    block: int
+    strip: int
+    rows: int
 
 
 def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
@@ -85,6 +90,9 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     return Sizes(
         g.batch, *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad,
         *g.dilation, unit_taps, unit_size, unit_strips, strips, pieces, parts, blocks, nr, -(-k // nr), BLOCK * nr + LINE,
+        BLOCK,
+        STRIP,
+        ROWS,
     )  # fmt: skip
 
 
@@ -92,7 +100,7 @@ def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, we
     """Add to `weight_diff`."""
     threads, dtype = get_num_threads(), weight_diff.dtype
     panels = scratch("v", threads * s.panels * s.panel, dtype).reshape(threads, -1)
-    strips = scratch("strip", threads * BLOCK * STRIP, dtype).reshape(threads, -1)
+    strips = scratch("strip", threads * s.block * s.strip, dtype).reshape(threads, -1)
     rows = s.kernel_h * s.kernel_w * s.c
     sums = scratch("w", s.parts * s.group * rows * s.panels * s.nr, dtype).reshape(s.parts, -1)
     gemm, copy = microkernel.brgemm_address(dtype), microkernel.copy_address(dtype)
@@ -114,12 +122,12 @@ def correlate_weights(x, dy, s, gemm, copy, offsets, panels, strips, sums):
             first_block, last_block = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
             _clear_tails(panels[worker], s)
             for block in range(first_block, last_block):
-                first, last = block * BLOCK, min(pixels, (block + 1) * BLOCK)
+                first, last = block * s.block, min(pixels, (block + 1) * s.block)
                 _pack_top(dy, group, first, last, panels[worker], copy, s)
                 flags = ACCUMULATE if block > first_block else 0
                 for strip in range(first_strip, last_strip):
-                    unit, start = strip // s.unit_strips, strip % s.unit_strips * STRIP
-                    width = min(STRIP, s.unit_size - start)
+                    unit, start = strip // s.unit_strips, strip % s.unit_strips * s.strip
+                    width = min(s.strip, s.unit_size - start)
                     _pack_strip(x, group, unit, start, width, first, last, strips[worker], copy, s)
                     row = group * s.kernel_h * s.kernel_w * s.c + unit * s.unit_size + start
                     columns = s.panels * s.nr
@@ -133,7 +141,7 @@ def correlate_weights(x, dy, s, gemm, copy, offsets, panels, strips, sums):
 def _clear_tails(panels, s):
     """Zeros in the columns beyond the last k."""
     count = s.k - (s.panels - 1) * s.nr
-    for pixel in range(BLOCK):
+    for pixel in range(s.block):
         at = (s.panels - 1) * s.panel + pixel * s.nr
         for j in range(count, s.nr):
             panels[at + j] = 0
@@ -142,8 +150,8 @@ def _clear_tails(panels, s):
 @inline
 def _pack_top(dy, group, first, last, panels, copy, s):
     """Pixels `first` to `last` of dY into panels[panel, pixel, nr]."""
-    for pixel in range(first, last, ROWS):
-        rows = min(ROWS, last - pixel)
+    for pixel in range(first, last, s.rows):
+        rows = min(s.rows, last - pixel)
         for panel in range(s.panels):
             start = pixel * s.out_channels + group * s.k + panel * s.nr
             at = panel * s.panel + (pixel - first) * s.nr
@@ -203,15 +211,23 @@ def _copy_clipped(x, source, start, row_size, strip, at, width, copy):
 
 @kernel
 def add_sums(sums, weight_diff, s):
-    """weight_diff[k, c, tap] += the sums of all parts at [tap, c, k]."""
+    """weight_diff[k, c, tap] += the sums of all parts at [tap, c, k]; the parts are added up in their order."""
     taps, columns = s.kernel_h * s.kernel_w, s.panels * s.nr
-    for work in prange(s.group * s.panels):
-        group, first = work // s.panels, work % s.panels * s.nr
-        for c in range(s.c):
-            for tap in range(taps):
-                at = ((group * taps + tap) * s.c + c) * columns + first
-                for j in range(min(s.nr, s.k - first)):
-                    total = sums[0, at + j]
-                    for part in range(1, s.parts):
-                        total += sums[part, at + j]
-                    weight_diff[((group * s.k + first + j) * s.c + c) * taps + tap] += total
+    size = sums.shape[1]
+    for chunk in prange((size + CHUNK - 1) // CHUNK):
+        first, last = chunk * CHUNK, min(size, (chunk + 1) * CHUNK)
+        total = sums[0, first:last]
+        for part in range(1, s.parts):
+            addend = sums[part, first:last]
+            for i in range(last - first):
+                total[i] += addend[i]
+    channel_blocks = (s.c + CHANNELS - 1) // CHANNELS
+    for work in prange(s.group * s.panels * channel_blocks):
+        group, column = work // (s.panels * channel_blocks), work // channel_blocks % s.panels * s.nr
+        first_c = work % channel_blocks * CHANNELS
+        last_c = min(s.c, first_c + CHANNELS)
+        for k in range(column, min(s.k, column + s.nr)):
+            for c in range(first_c, last_c):
+                start = ((group * s.k + k) * s.c + c) * taps
+                for tap in range(taps):
+                    weight_diff[start + tap] += sums[0, ((group * taps + tap) * s.c + c) * columns + k]
