@@ -254,3 +254,24 @@ def test_derivative_of_a_function_in_float32_takes_large_steps():
 )
 def test_factor_between_two_numbers_in_words(analytic, numeric, words):
     assert words in factor_of(analytic, numeric)
+
+
+def test_values_are_those_of_the_users_pass_where_layers_run_in_one_sweep():
+    text = """force_backward: true
+    layer { name: "conv" type: "Convolution" bottom: "x" top: "conv"
+        convolution_param { num_output: 4 kernel_size: 3 } }
+    layer { name: "bn" type: "BatchNorm" bottom: "conv" top: "conv" }
+    layer { name: "scale" type: "Scale" bottom: "conv" top: "conv" scale_param { bias_term: true } }
+    layer { name: "relu" type: "ReLU" bottom: "conv" top: "conv" }
+    layer { name: "ip" type: "InnerProduct" bottom: "conv" top: "ip" inner_product_param { num_output: 5 } }
+    layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }"""
+    net = net_of(LABELS + text, (3, 2, 8, 8))
+    net.forward()
+    net.clear_param_diffs()
+    net.backward()
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        at = tuple(int(rng.integers(d)) for d in (3, 2, 8, 8))
+        assert breve.explain(net, "conv", "data", at).value == net.blobs["x"].diff[at]
+        at = tuple(int(rng.integers(d)) for d in (4, 2, 3, 3))
+        assert breve.explain(net, "conv", "weights", at).value == net.params["conv"][0].diff[at]

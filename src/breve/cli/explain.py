@@ -38,7 +38,7 @@ def explain(
 
     at, most = _index(index), _count(terms)
     with prepared_net(model, weights, input_file, scale, seed, phase) as net:
-        run = Pass(net, seed)
+        run = Pass(net, seed, first="" if html else layer)
         found = run.explain(layer, wrt, at)
         if json_file:
             write_json(json_file, found.to_json())

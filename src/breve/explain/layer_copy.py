@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from breve.blob import Blob
-from breve.explain.replica import Record, unfilled_copy
+from breve.explain.replica import MOVE_STATISTICS, Record, unfilled_copy
 
 
 class LayerCopy:
@@ -79,10 +79,6 @@ class LayerCopy:
             blob.diff[...] = diff
         self.layer.backward(self.top, list(propagate_down), self.bottom)
         return [b.diff.copy() for b in self.bottom], [b.diff.copy() for b in self.layer.blobs]
-
-
-MOVE_STATISTICS = {"BatchNorm", "Python"}
-"""Types whose forward pass may write to their own parameters."""
 
 
 def _ask_for_reference(layer: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,28 +15,49 @@ from breve.explain.unfold import Pass
 from breve.explain.verdict import compare, tolerance
 
 LARGEST_STEP = 1e-6  # a long net has many kinks: small steps cross few of them
+MOST_MOVED = 1 << 18  # elements of a blob that a direction moves
+
+
+@dataclass
+class Part:
+    """Elements of one parameter or input, their analytic gradient, and how far a direction moves each."""
+
+    name: str
+    blob: Blob
+    index: tuple[np.ndarray, ...]
+    gradient: np.ndarray
+    direction: np.ndarray
+
+    @classmethod
+    def of(cls, name: str, blob: Blob, rng: np.random.Generator) -> Part:
+        """Random signs at all elements of a blob, or at some of a large one, as large as its values."""
+        positions = np.arange(blob.count)
+        if blob.count > MOST_MOVED:
+            positions = rng.choice(blob.count, MOST_MOVED, replace=False)
+        index = tuple(np.unravel_index(positions, blob.shape)) if blob.shape else ()
+        size = max(float(np.sqrt(np.mean(np.square(blob.data)))), 1e-2)
+        return cls(name, blob, index, blob.diff[index].copy(), rng.choice([-size, size], positions.size))
 
 
 def net_findings(run: Pass, *, quick: bool, seed: int = 0) -> Iterator[Finding]:
     """One finding for the net, or, where it is wrong, one for every parameter and input that is."""
     replica = Replica(run.net, np.float64, seed)
-    parts = _parts(replica)
-    if not parts:
-        return
     replica.reset()
     replica.forward()
     replica.backward()
-    gradients = {name: blob.diff.copy() for name, blob in parts}
     rng = np.random.default_rng([seed, 11])
-    together = [_along(replica, parts, gradients, rng) for _ in range(1 if quick else 2)]
+    parts = [Part.of(name, blob, rng) for name, blob in _moved(replica)]
+    if not parts:
+        return
+    together = [_along(replica, parts, rng) for _ in range(1 if quick else 2)]
     if all(f.ok for f in together):
         yield together[0]
         return
-    apart = [_along(replica, [part], gradients, rng) for part in parts]
+    apart = [_along(replica, [part], rng) for part in parts]
     yield from [f for f in apart if not f.ok] or together
 
 
-def _parts(replica: Replica) -> list[tuple[str, Blob]]:
+def _moved(replica: Replica) -> list[tuple[str, Blob]]:
     """Every parameter (shared ones once) and every input that gradients reach, with a name."""
     found: dict[int, tuple[str, Blob]] = {}
     for step in replica.steps:
@@ -49,33 +71,26 @@ def _parts(replica: Replica) -> list[tuple[str, Blob]]:
     return [part for part in found.values() if part[1].count]
 
 
-def _along(
-    replica: Replica, parts: list[tuple[str, Blob]], gradients: dict[str, np.ndarray], rng: np.random.Generator
-) -> Finding:
-    directions = [rng.choice([-1.0, 1.0], blob.shape) * _size(blob) for _, blob in parts]
-    kept = [blob.data.copy() for _, blob in parts]
+def _along(replica: Replica, parts: list[Part], rng: np.random.Generator) -> Finding:
+    directions = [part.direction * rng.choice([-1.0, 1.0], part.direction.size) for part in parts]
+    kept = [part.blob.data[part.index] for part in parts]
     loss = replica.objective_value()
 
     def change(step: float) -> float:
-        for (_, blob), value, direction in zip(parts, kept, directions, strict=True):
-            blob.data[...] = value + step * direction
+        for part, value, direction in zip(parts, kept, directions, strict=True):
+            part.blob.data[part.index] = value + (step * direction).reshape(np.shape(value))
         moved = replica.objective_value()
-        for (_, blob), value in zip(parts, kept, strict=True):
-            blob.data[...] = value
+        for part, value in zip(parts, kept, strict=True):
+            part.blob.data[part.index] = value
         return moved - loss
 
-    products = [gradients[name] * d for (name, _), d in zip(parts, directions, strict=True)]
+    products = [part.gradient.reshape(-1) * d for part, d in zip(parts, directions, strict=True)]
     analytic = sum(float(p.sum()) for p in products)
     norm = float(np.sqrt(sum(float(np.square(p).sum()) for p in products)))
     estimate = derivative(change, largest=LARGEST_STEP, noise=1e-15 * abs(loss))
     scale = max(norm, abs(analytic), abs(estimate.value))
     ok = bool(estimate.kink) or abs(analytic - estimate.value) <= tolerance(estimate, scale)
     verdict = "cannot tell: kinks or ties just here" if estimate.kink else compare(analytic, estimate, scale=scale)
-    wrt = "all parameters and inputs" if len(parts) > 1 else parts[0][0]
+    wrt = "all parameters and inputs" if len(parts) > 1 else parts[0].name
     error = abs(analytic - estimate.value) / scale if scale else 0.0
     return Finding("(the whole net)", "Net", wrt, "net", verdict, ok, error, None, analytic, estimate.value)
-
-
-def _size(blob: Blob) -> float:
-    """A step's size relative to the values it moves."""
-    return max(float(np.sqrt(np.mean(np.square(blob.data)))), 1e-2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from breve.blob import Blob
+from breve.graph.fusion import Plan
 from breve.graph.plan import Step
 from breve.layers.base import Layer
 
@@ -53,6 +55,7 @@ class Replica:
         self.dtype = np.dtype(net.dtype if dtype is None else dtype)
         self._blobs: dict[int, Blob] = {}
         self._params: dict[int, Blob] = {}
+        self._copies: dict[tuple[int, str], np.ndarray] = {}
         self.names = {id(self._copied(blob)): name for name, blob in net.blobs.items()}
         self.states: list[dict[str, Any]] = []
         self.steps = [self._copy(step) for step in net.steps]
@@ -60,7 +63,10 @@ class Replica:
         self._plan_backward()
         self._batch = [(top, top.data.copy()) for step in self.steps if not step.bottom for top in step.top]
         self._batch = [(top, value) for top, value in self._batch if id(top) in self._in_place]
-        self._initial = [[blob.data.copy() for blob in step.layer.blobs] for step in self.steps]
+        moving = [step.layer for step in self.steps if step.layer.type in MOVE_STATISTICS]
+        self._initial = [(blob, blob.data.copy()) for layer in moving for blob in layer.blobs]
+        owners = Counter(_address(blob) for step in self.steps for blob in step.layer.blobs)
+        self._shared_params = {address for address, count in owners.items() if count > 1}
 
     def _copied(self, blob: Blob) -> Blob:
         """The replica of a blob, with its data."""
@@ -84,15 +90,17 @@ class Replica:
         return twin
 
     def _adopt(self, original: Layer, twin: Layer) -> None:
-        """Copy parameters; those that share memory in the net share it here."""
+        """Read the net's own parameters where that is safe, else copy them; those shared in the net are shared here."""
         for theirs, ours in zip(original.blobs, twin.blobs, strict=True):
-            address = theirs.data.__array_interface__["data"][0]
+            address = _address(theirs)
             if theirs.count and address in self._params:
                 ours.share_data(self._params[address])
                 ours.share_diff(self._params[address])
+            elif theirs.dtype == self.dtype and twin.type not in MOVE_STATISTICS:
+                ours.share_data(theirs)
+            else:
+                ours.data[...] = theirs.data
             self._params[address] = ours
-            ours.data[...] = theirs.data
-            ours.diff[...] = 0
         twin.param_propagate_down = [True] * len(twin.blobs)
 
     def _seed_outputs(self, net: Any, seed: int) -> str:
@@ -135,6 +143,7 @@ class Replica:
             if number in wanted:
                 records[number] = self._before(number, step)
             self._forward(number)
+            self._forget_copies(step)
             if number in wanted:
                 records[number].top_data = self._kept(step.top, "data")
         self._set_seeds()
@@ -143,7 +152,28 @@ class Replica:
                 self._recorded_backward(step, records[number])
             else:
                 step.backward()
+                self._forget_copies(step)
         return records
+
+    def run_as_net(self, number: int) -> Record:
+        """One pass as the net itself runs it, groups of layers in one sweep; the record of one layer, run by itself."""
+        self.reset()
+        self._restore_batch()
+        self._copies.clear()
+        for step, state in zip(self.steps, self.states, strict=True):
+            step.layer.set_state(copy.deepcopy(state))
+        plan, last = Plan(self.steps), len(self.steps) - 1
+        plan.forward(0, number - 1)
+        record = self._before(number, self.steps[number])
+        self.steps[number].forward()
+        self._forget_copies(self.steps[number])
+        record.top_data = self._kept(self.steps[number].top, "data")
+        plan.forward(number + 1, last)
+        self._set_seeds()
+        plan.backward(last, number + 1)
+        self._copies.clear()
+        self._recorded_backward(self.steps[number], record)
+        return record
 
     def forward(self, start: int = 0) -> float:
         """The layers from `start` on, as from the same random state every time; the loss."""
@@ -175,10 +205,11 @@ class Replica:
             step.backward()
 
     def reset(self) -> None:
-        """Parameters as they were taken from the net (a forward pass may move statistics), their diffs zero."""
-        for step, values in zip(self.steps, self._initial, strict=True):
-            for blob, value in zip(step.layer.blobs, values, strict=True):
-                blob.data[...] = value
+        """Statistics as they were taken from the net (a forward pass may move them), parameter diffs zero."""
+        for blob, value in self._initial:
+            blob.data[...] = value
+        for step in self.steps:
+            for blob in step.layer.blobs:
                 blob.diff[...] = 0
 
     def _before(self, number: int, step: Step) -> Record:
@@ -192,7 +223,7 @@ class Replica:
             top_data=[],
             top_diff=[],
             bottom_diff=[],
-            param_data=[blob.data.copy() for blob in step.layer.blobs],
+            param_data=[b.data.copy() if step.layer.type in MOVE_STATISTICS else b.data for b in step.layer.blobs],
             param_diff=[],
             state=self.states[number],
             in_place_bottoms=[next((i for i, b in enumerate(step.bottom) if b is t), None) for t in step.top],
@@ -200,22 +231,47 @@ class Replica:
 
     def _recorded_backward(self, step: Step, record: Record) -> None:
         record.top_diff = self._kept(step.top, "diff")
-        sums = [blob.diff.copy() for blob in step.layer.blobs]
-        for blob in step.layer.blobs:
-            blob.diff[...] = 0
+        shared = [(i, b.diff.copy()) for i, b in enumerate(step.layer.blobs) if _address(b) in self._shared_params]
+        for i, _ in shared:
+            step.layer.blobs[i].diff[...] = 0
         step.backward()
+        self._forget_copies(step)
         record.bottom_diff = self._kept(step.bottom, "diff")
-        record.param_diff = [blob.diff.copy() for blob in step.layer.blobs]
-        for blob, others in zip(step.layer.blobs, sums, strict=True):
-            blob.diff[...] += others
+        record.param_diff = [blob.diff for blob in step.layer.blobs]
+        for i, others in shared:
+            record.param_diff[i] = record.param_diff[i].copy()
+            step.layer.blobs[i].diff[...] += others
 
     def _kept(self, blobs: Iterable[Blob], name: str) -> list[np.ndarray]:
         """Data or diffs as they are now: a copy where a layer works in place on the blob later or has before."""
-        return [getattr(b, name).copy() if id(b) in self._in_place else getattr(b, name) for b in blobs]
+        return [self._copy_of(b, name) if id(b) in self._in_place else getattr(b, name) for b in blobs]
+
+    def _copy_of(self, blob: Blob, name: str) -> np.ndarray:
+        """One copy for the layer that has written a blob and the one that reads it next."""
+        key = (id(blob), name)
+        if key not in self._copies:
+            self._copies[key] = getattr(blob, name).copy(order="K")
+        return self._copies[key]
+
+    def _forget_copies(self, step: Step) -> None:
+        """A layer has written its tops' data, or its bottoms' diffs: copies of them are the past."""
+        for blob in (*step.bottom, *step.top):
+            for name in ("data", "diff"):
+                if any(blob is other for other in (step.top if name == "data" else step.bottom)):
+                    self._copies.pop((id(blob), name), None)
 
     @cached_property
     def _in_place(self) -> set[int]:
         return {id(t) for step in self.steps for t in step.top if any(t is b for b in step.bottom)}
+
+
+MOVE_STATISTICS = {"BatchNorm", "Python"}
+"""Types whose forward pass may write to their own parameters."""
+
+
+def _address(blob: Blob) -> int:
+    """Where a blob's data lie: the same for blobs that share memory."""
+    return int(blob.data.__array_interface__["data"][0])
 
 
 class Fixed(Layer):

@@ -39,18 +39,25 @@ def explain(net: Any, layer: str, wrt: str = "data", at: Sequence[int] = (), *, 
     >>> found.value, len(found.terms), found.numeric.verdict
     (8.0, 4, 'agrees (to ...)')
     """
-    return Pass(net, seed).explain(layer, wrt, at)
+    return Pass(net, seed, first=layer).explain(layer, wrt, at)
 
 
 class Pass:
-    """One pass of a net, recorded in every layer: what explanations and pages are made of."""
+    """One pass of a net, recorded in every layer: what explanations and pages are made of.
 
-    def __init__(self, net: Any, seed: int = 0) -> None:
+    The layers run one by one. With `first` only that layer and those above it are recorded, and that layer's numbers
+    are those of the net's own pass, in which groups of layers may run in one sweep and round differently.
+    """
+
+    def __init__(self, net: Any, seed: int = 0, first: str = "") -> None:
         self.net = net
+        self.layer_names: list[str] = list(net.layer_names)
+        start = self.number(first) if first else 0
         self.replica = Replica(net, seed=seed)
         self.objective = self.replica.objective
-        self.records: dict[int, Record] = self.replica.run(range(len(self.replica.steps)))
-        self.layer_names: list[str] = list(net.layer_names)
+        self.records: dict[int, Record] = self.replica.run(range(start, len(self.replica.steps)))
+        if first:
+            self.records[start] = self.replica.run_as_net(start)
         self._explainers: dict[int, Explainer] = {}
 
     def number(self, layer: str) -> int:
@@ -81,7 +88,7 @@ class Pass:
             formula=e.formula(target), index_equations=e.index_equations(target, index), terms=terms,
             lost=e.lost(target, index), derivations=_derivations(e, target, index, terms),
             numeric=_numeric(e, target, index, float(value), terms, estimate), algorithm=algorithm,
-            algorithm_error=algorithm_error(e, target), chain=chain.to_loss(self, number, target, index, terms),
+            algorithm_error=algorithm_error(e, target, index), chain=chain.to_loss(self, number, target, index, terms),
             symbols=chain.symbols(self, number), remarks=remarks + e.remarks(target, index),
             tops=e.record.top_names, shape=e.values(target).shape,
         )  # fmt: skip
@@ -130,14 +137,20 @@ def engine_algorithm(e: Explainer, wrt: Wrt) -> str:
     return chosen["backward_weights" if wrt.is_param else "backward_data"]
 
 
-def algorithm_error(e: Explainer, wrt: Wrt) -> float:
-    """The engine's largest error in this whole gradient against float64, relative to the largest element."""
+def algorithm_error(e: Explainer, wrt: Wrt, index: Index) -> float:
+    """The engine's largest error in this gradient against float64, relative to the largest element.
+
+    Of a gradient wrt data the element's image is looked at, where images do not meet.
+    """
     if not e.gradient or not (wrt.is_param or e.record.propagate_down[wrt.number]):
         return 0.0
-    double = LayerCopy(e.record, exact=True)
+    images = slice(index[0], index[0] + 1) if e.batchwise and not wrt.is_param and index else slice(None)
+    double = LayerCopy(e.record, inputs=[x[images] if x.ndim else x for x in e.record.bottom_data], exact=True)
     double.forward()
-    bottoms, params = double.backward(e.record.top_diff, e.record.propagate_down)
+    top_diff = [d[images] if d.ndim else d for d in e.record.top_diff]
+    bottoms, params = double.backward(top_diff, e.record.propagate_down)
     exact = (params if wrt.is_param else bottoms)[wrt.number]
     largest = float(np.abs(exact).max(initial=0))
-    error = float(np.abs(e.diffs(wrt) - exact).max(initial=0))
+    found = e.diffs(wrt)
+    error = float(np.abs((found[images] if found.ndim else found) - exact).max(initial=0))
     return error / largest if largest else error

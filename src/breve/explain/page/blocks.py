@@ -12,7 +12,6 @@ from breve.explain.layers.base import Explainer
 from breve.explain.layers.convolution import ConvolutionExplainer
 from breve.explain.model import Explanation, Index
 from breve.explain.page.arrays import block_around, share_out, whole
-from breve.explain.page.rows import MOST_CELLS
 from breve.explain.unfold import Pass
 from breve.explain.wrt import Wrt
 
@@ -110,7 +109,7 @@ class Blocks:
             centre = (centre[0], self.found.index[1] % shape[1], *centre[2:])
         return [block_around(shape, centre, self._limit(number), [(1,), (0,), range(2, len(shape))])]
 
-    def of_rows(self, number: int, e: Explainer, wrt: Wrt) -> list[int]:
+    def of_rows(self, number: int, e: Explainer, wrt: Wrt, most: int) -> list[int]:
         """Flat positions of the cells whose terms are listed beforehand, those nearest to the centre first."""
         shape = e.values(wrt).shape
         if not shape:
@@ -118,7 +117,7 @@ class Blocks:
         chosen = number == self.chosen and wrt.name == self.found.wrt
         centre = self.found.index if chosen else self._centre(number, shape)
         lead = self._lead(shape) if not wrt.is_param else slice(0, shape[0])
-        limit = MOST_CELLS // max(1, lead.stop - lead.start)
+        limit = most // max(1, lead.stop - lead.start)
         inner = block_around(shape[1:], centre[1:], max(1, limit), [range(1, len(shape)), (0,)])
         cells = itertools.product(*(range(s.start, s.stop) for s in (lead, *inner)))
         nearest = sorted(cells, key=lambda at: [abs(a - c) for a, c in zip(at, centre, strict=True)])

@@ -15,12 +15,13 @@ from breve.explain.layers.dense import InnerProductExplainer
 from breve.explain.model import Explanation
 from breve.explain.page.arrays import ArrayStore
 from breve.explain.page.blocks import Blocks
-from breve.explain.page.rows import listed
+from breve.explain.page.rows import Limits, listed
 from breve.explain.replica import Record
 from breve.explain.unfold import Pass, engine_algorithm
 from breve.explain.wrt import Wrt
 
-MOST_MULTIPLICATIONS = 20_000_000_000  # to add up the images that the page does not hold
+MOST_MULTIPLICATIONS = 20_000_000_000  # to add up the images that the page does not hold, of the chosen layer
+MOST_OF_OTHERS = 1_000_000_000  # of any other layer
 
 
 def content(run: Pass, found: Explanation, cells: int) -> dict[str, Any]:
@@ -35,6 +36,9 @@ class Content:
         self.run, self.found, self.store = run, found, ArrayStore()
         self.blocks = Blocks(run, found, cells)
         self._blob_numbers: dict[int, int] = {}
+        explainers = [run.explainer(number) for number in run.records]
+        listing = [w for e in explainers if not computes_itself(e) for w in targets(e.record, e)]
+        self._limits = Limits.shared_by(len(listing))
         self._rests: dict[int, list[np.ndarray] | None] = {}
 
     def build(self) -> dict[str, Any]:
@@ -97,13 +101,15 @@ class Content:
         if any(not self.blocks.is_batch(x.shape) for x in e.record.bottom_data):
             return None
         if number not in self._rests:
-            self._rests[number] = self._diffs_of_others(e)
+            most = MOST_MULTIPLICATIONS if number == self.blocks.chosen else MOST_OF_OTHERS
+            self._rests[number] = self._diffs_of_others(e, most)
         found = self._rests[number]
         return None if found is None else found[i]
 
-    def _diffs_of_others(self, e: Explainer) -> list[np.ndarray] | None:
+    def _diffs_of_others(self, e: Explainer, most: int) -> list[np.ndarray] | None:
         images, record = self.blocks.others, e.record
-        if record.param_data[0].size * math.prod(record.top_data[0].shape[2:]) * len(images) > MOST_MULTIPLICATIONS:
+        weights = record.param_data[0].size
+        if weights * math.prod(record.top_data[0].shape[2:]) * len(images) + 20 * weights > most:
             return None
         copy = LayerCopy(record, inputs=[x[images] for x in record.bottom_data])
         copy.forward()
@@ -113,7 +119,9 @@ class Content:
         is_start = (number, wrt.name) == (self.blocks.chosen, self.found.wrt)
         rows = None
         if not computes_itself(e):
-            rows = listed(e, wrt, self.blocks.of_rows(number, e, wrt), all_remarks=number == self.blocks.chosen)
+            chosen = number == self.blocks.chosen
+            limits = Limits() if chosen else self._limits
+            rows = listed(e, wrt, self.blocks.of_rows(number, e, wrt, limits.cells), limits, all_remarks=chosen)
         return {
             "formula": e.formula(wrt),
             "algorithm": engine_algorithm(e, wrt),

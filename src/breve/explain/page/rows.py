@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
@@ -14,11 +15,32 @@ from breve.explain.page.arrays import plain
 from breve.explain.wrt import Wrt
 
 MOST_CELLS, MOST_TERMS, MOST_SECONDS = 24_000, 400_000, 2.0
-"""Of one gradient: cells, terms of all of them, time to list them."""
+"""Of the chosen gradient: cells, terms of all of them, time to list them."""
+ALL_CELLS, ALL_TERMS, ALL_SECONDS = 240_000, 2_000_000, 15.0
+"""Of all gradients together."""
 MOST_REMARKS = 1024
 
 
-def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], all_remarks: bool) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Limits:
+    """How much may be listed of one gradient."""
+
+    cells: int = MOST_CELLS
+    terms: int = MOST_TERMS
+    seconds: float = MOST_SECONDS
+
+    @classmethod
+    def shared_by(cls, gradients: int) -> Limits:
+        """What each of so many gradients may take."""
+        share = max(1, gradients)
+        return cls(
+            min(MOST_CELLS, ALL_CELLS // share),
+            min(MOST_TERMS, ALL_TERMS // share),
+            min(MOST_SECONDS, ALL_SECONDS / share),
+        )
+
+
+def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], limits: Limits, all_remarks: bool) -> dict[str, Any]:
     """The terms of the cells at `positions`, those that matter most first, as far as the limits allow."""
     shape = e.values(wrt).shape
     found: dict[int, Terms] = {}
@@ -30,7 +52,7 @@ def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], all_remarks: bool) 
         if all_remarks or len(found) <= MOST_REMARKS:
             remarks[str(position)] = e.remarks(wrt, index)
         total += len(found[position])
-        if total > MOST_TERMS or perf_counter() - begin > MOST_SECONDS:
+        if total > limits.terms or perf_counter() - begin > limits.seconds:
             break
     return {**_packed(sorted(found.items())), "remarks": {p: text for p, text in remarks.items() if text}}
 

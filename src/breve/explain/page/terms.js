@@ -24,7 +24,8 @@ function sumOf(layer, wrt, index) {
   const diff = cells(target.side.diff);
   found.value = diff ? diff.at(index) : undefined;
   found.kind = diff ? diff.kind : "f4";
-  found.complete = found.missing === 0 && found.total >= 0 && found.rest !== undefined;
+  const allImages = !target.isParam || !layer.geometry || rest || page.net.images[1] - page.net.images[0] === page.net.batch;
+  found.complete = found.missing === 0 && found.total >= 0 && found.rest !== undefined && Boolean(allImages);
   return found;
 }
 
