@@ -68,7 +68,7 @@ def example(name: str) -> str:
     layer = parse(f'name: "{name.lower()}" {inside}', LayerParameter)
     layer.bottom.extend(bottoms)
     layer.top.extend(tops)
-    text = re.sub(r'"[^"]*/([^"/]+)"', r'"path/to/\1"', to_text(layer))  # the tests' files are temporary
+    text = re.sub(r'"[^"]*/([^"/]+/?)"', r'"path/to/\1"', to_text(layer))  # the tests' files are temporary
     return "layer {\n" + "".join(f"  {line}\n" for line in text.splitlines()) + "}\n"
 
 

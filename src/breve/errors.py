@@ -11,9 +11,9 @@
 
 A message says where, what was expected, what was found, and what to do:
 
->>> print(LayerError("channels are not divisible by group", where="net.prototxt:12: layer 'conv1'",
-...                  expected="a multiple of 2", found=3, hint="change group or the bottom's channels"))
-net.prototxt:12: layer 'conv1': channels are not divisible by group; expected a multiple of 2, found 3; change group or the bottom's channels
+>>> print(LayerError("channels do not divide into groups", where="net.prototxt:12: layer 'conv1'",
+...                  expected="a multiple of 2", found=3, hint="change group"))
+net.prototxt:12: layer 'conv1': channels do not divide into groups; expected a multiple of 2, found 3; change group
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ OPTIONS = [
         help="The net's phase.",
     ),
     click.option(
-        "--allow-python-layers", is_flag=True, expose_value=False, callback=lambda _, __, on: on and _allow(),
+        "--allow-python-layers", is_flag=True, expose_value=False, callback=lambda _, __, on: _allow() if on else None,
         help="Run the Python modules that the prototxt names. Only for files that you trust.",
     ),
 ]  # fmt: skip

@@ -43,6 +43,7 @@ def get_algorithm() -> str:
 def choose(geometry: ConvGeometry, dtype: Any, pass_name: str, mode: str) -> str:
     """The name of the algorithm for one pass.
 
+    >>> import numpy as np
     >>> sizes = dict(in_shape=(56, 56), kernel=(3, 3), stride=(1, 1), pad=(1, 1), dilation=(1, 1))
     >>> geometry = ConvGeometry(batch=16, channels=64, num_output=64, **sizes)
     >>> choose(geometry, np.float32, "forward", "fast"), choose(geometry, np.float32, "forward", "exact")

@@ -2,10 +2,11 @@
 
     y[n, y0 + q step_h, x0 + p step_w, k] = sum_{taps, c} x[n, q scale_h + shift_h, p scale_w + shift_w, c] w[tap, c, k]
 
-The taps and shifts of each phase (y0, x0) come from `taps.py`. A call of the micro-kernel computes one row of a phase: i
-runs over its pixels p, j over the columns k of a panel of weights, and the taps are the batch. Taps that lie above or below the image
-are left out. Where taps reach beyond its sides, bands of rows are first copied between columns of zeros, into a buffer that stays in
-the second-level cache. Neighbouring taps of a row are one long k, since pixel and channel lie together in memory.
+The taps and shifts of each phase (y0, x0) come from `taps.py`. A call of the micro-kernel computes one row of a phase:
+i runs over its pixels p, j over the columns k of a panel of weights, and the taps are the batch. Taps that lie above or
+below the image are left out. Where taps reach beyond its sides, bands of rows are first copied between columns of
+zeros, into a buffer that stays in the second-level cache. Neighbouring taps of a row are one long k, since pixel and
+channel lie together in memory.
 """
 
 from __future__ import annotations
@@ -22,15 +23,9 @@ from breve.kernels.convolution.taps import Axis
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.threads import get_num_threads, inline, kernel
 
-import os
-
-TAPS_BYTES = int(os.environ.get("TB", "64")) << 10
-BAND_BYTES = (
-    int(os.environ.get("BB", "128")) << 10
-)  # input rows of a band; with a panel of weights they stay in the second-level cache
-CHUNK_BYTES = (
-    int(os.environ.get("CB", "16")) << 10
-)  # weights that stay in the first-level cache while a row of pixels passes
+TAPS_BYTES = 64 << 10  # weights of the taps that are summed up in one call
+BAND_BYTES = 128 << 10  # input rows of a band; with a panel of weights they stay in the second-level cache
+CHUNK_BYTES = 16 << 10  # weights that stay in the first-level cache while a row of pixels passes
 TASKS = 16  # pieces of work, at least, if the output has that many rows and panels
 
 
@@ -149,15 +144,18 @@ def plan_correlation(
     before, after = w.margins
     copies = bool(before or after)
     width = w.size + before + after
-    phases, shifts, offsets, order = [], [], [], []
+    phases: list[PhaseRow] = []
+    shifts: list[int] = []
+    offsets: list[tuple[int, int]] = []
+    order: list[int] = []
     for ph in h.phases:
         for pw in w.phases:
             merges = group == 1 and all(b - a == 1 for (_, a), (_, b) in zip(pw.taps, pw.taps[1:], strict=False))
             starts = pw.taps[:1] if merges else pw.taps
             phases.append(
                 PhaseRow(
-                    ph.start, pw.start, ph.count, pw.count, c * len(pw.taps) if merges else c, len(ph.taps), len(starts),
-                    len(shifts), len(offsets),
+                    ph.start, pw.start, ph.count, pw.count, c * len(pw.taps) if merges else c, len(ph.taps),
+                    len(starts), len(shifts), len(offsets),
                 )
             )  # fmt: skip
             for tap_h, shift_h in ph.taps:
@@ -190,13 +188,13 @@ def plan_correlation(
     tap_rows = max(1, TAPS_BYTES // max(1, row_weights))
     splits = min(group * chunks, -(-TASKS // (batch * bands)))
     sizes = Sizes(
-        batch, h_size, w.size, in_channels, out_h, out_shape[1], out_channels, group, c, k, h.scale, w.scale, h.step, w.step,
-        h.low, h.high, before if copies else -1, width, rows, band, is_flat, columns, chunks, splits, nr, panel, len(order),
-        tap_rows,
+        batch, h_size, w.size, in_channels, out_h, out_shape[1], out_channels, group, c, k, h.scale, w.scale, h.step,
+        w.step, h.low, h.high, before if copies else -1, width, rows, band, is_flat, columns, chunks, splits, nr, panel,
+        len(order), tap_rows,
     )  # fmt: skip
     return Correlation(
-        sizes, np.array(phases, np.intp), np.array(shifts or [0], np.intp), np.array(offsets or [(0, 0)], np.int64).reshape(-1),
-        np.array(order, np.intp), np.dtype(dtype),
+        sizes, np.array(phases, np.intp), np.array(shifts or [0], np.intp),
+        np.array(offsets or [(0, 0)], np.int64).reshape(-1), np.array(order, np.intp), np.dtype(dtype),
     )  # fmt: skip
 
 

@@ -1,13 +1,14 @@
-"""The gradient wrt the weights on NHWC arrays by the micro-kernel, with an im2col that never leaves the second-level cache.
+"""The gradient wrt weights on NHWC arrays by the micro-kernel, with an im2col that stays in the second-level cache.
 
-    dW[k, c, r, s] += sum_{n, oy, ox} x[n, oy stride + r dilation - pad, ox stride + s dilation - pad, c] dY[n, oy, ox, k]
+    dW[k, c, r, s] += sum_{n, oy, ox} x[n, oy stride + r dilation - pad, ox stride + s dilation - pad, c]
+                                      dY[n, oy, ox, k]
 
 One product of matrices over the pixels of the top: columns of im2col(x), in the order (r, s, c), by dY. Pixels pass in
-blocks. Of a block dY is packed into panels, and x, one strip of columns after the other, into rows as the strip is wide; every
-strip meets all panels. What is outside the image is zero in the strip.
+blocks. Of a block dY is packed into panels, and x, one strip of columns after the other, into rows as the strip is
+wide; every strip meets all panels. What is outside the image is zero in the strip.
 
-The work is cut into pieces of columns and parts of pixels. Each part has sums of its own, and they are added up at the end in
-the order of the parts, so that the result does not depend on the threads.
+The work is cut into pieces of columns and parts of pixels. Each part has sums of its own, and they are added up at the
+end in the order of the parts, so that the result does not depend on the threads.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ CHANNELS = 16  # transposed together: for every tap, their rows of a panel stay 
 
 
 class Sizes(NamedTuple):
-    """One gradient. A unit is a run of im2col columns that lie together in x: a tap, or a row of taps where those touch."""
+    """One gradient. A unit is a run of im2col columns that lie together in x: a tap, or a row of taps that touch."""
 
     batch: int
     in_h: int
@@ -87,12 +88,10 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     sums_bytes = g.group * g.kernel[0] * g.kernel[1] * c * -(-k // nr) * nr * np.dtype(dtype).itemsize
     parts = max(1, min(blocks, TASKS, SUMS_BYTES // sums_bytes))
     pieces = max(1, min(strips // STRIPS_PER_PIECE, -(-TASKS // (g.group * parts))))
-    return Sizes(
-        g.batch, *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad,
-        *g.dilation, unit_taps, unit_size, unit_strips, strips, pieces, parts, blocks, nr, -(-k // nr), BLOCK * nr + LINE,
-        BLOCK,
-        STRIP,
-        ROWS,
+    window = (*g.kernel, *g.stride, *g.pad, *g.dilation)
+    return Sizes(  # type: ignore[call-arg]  # two axes: their tuples have two elements
+        g.batch, *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *window, unit_taps, unit_size,
+        unit_strips, strips, pieces, parts, blocks, nr, -(-k // nr), BLOCK * nr + LINE, BLOCK, STRIP, ROWS,
     )  # fmt: skip
 
 
@@ -132,8 +131,8 @@ def correlate_weights(x, dy, s, gemm, copy, offsets, panels, strips, sums):
                     row = group * s.kernel_h * s.kernel_w * s.c + unit * s.unit_size + start
                     columns = s.panels * s.nr
                     call(
-                        gemm, width, columns, last - first, 1, strips[worker], 0, 1, width, panels[worker], 0, s.nr, s.panel,
-                        sums[part], row * columns, columns, offsets, 0, x, 0, flags,
+                        gemm, width, columns, last - first, 1, strips[worker], 0, 1, width, panels[worker], 0, s.nr,
+                        s.panel, sums[part], row * columns, columns, offsets, 0, x, 0, flags,
                     )  # fmt: skip
 
 
