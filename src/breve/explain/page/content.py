@@ -119,9 +119,8 @@ class Content:
         is_start = (number, wrt.name) == (self.blocks.chosen, self.found.wrt)
         rows = None
         if not computes_itself(e):
-            chosen = number == self.blocks.chosen
-            limits = Limits() if chosen else self._limits
-            rows = listed(e, wrt, self.blocks.of_rows(number, e, wrt, limits.cells), limits, all_remarks=chosen)
+            limits = Limits() if number == self.blocks.chosen else self._limits
+            rows = listed(e, wrt, self.blocks.of_rows(number, e, wrt, limits.cells), limits)
         return {
             "formula": e.formula(wrt),
             "algorithm": engine_algorithm(e, wrt),

@@ -14,11 +14,11 @@ from breve.explain.model import Terms, unravel
 from breve.explain.page.arrays import plain
 from breve.explain.wrt import Wrt
 
-MOST_CELLS, MOST_TERMS, MOST_SECONDS = 24_000, 400_000, 2.0
+MOST_CELLS, MOST_TERMS, MOST_SECONDS = 24_000, 200_000, 2.0
 """Of the chosen gradient: cells, terms of all of them, time to list them."""
-ALL_CELLS, ALL_TERMS, ALL_SECONDS = 240_000, 2_000_000, 15.0
+ALL_CELLS, ALL_TERMS, ALL_SECONDS = 240_000, 400_000, 15.0
 """Of all gradients together."""
-MOST_REMARKS = 1024
+ALL_REMARKS = 8_000
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class Limits:
     cells: int = MOST_CELLS
     terms: int = MOST_TERMS
     seconds: float = MOST_SECONDS
+    remarks: int = 2_000
 
     @classmethod
     def shared_by(cls, gradients: int) -> Limits:
@@ -37,10 +38,11 @@ class Limits:
             min(MOST_CELLS, ALL_CELLS // share),
             min(MOST_TERMS, ALL_TERMS // share),
             min(MOST_SECONDS, ALL_SECONDS / share),
+            ALL_REMARKS // share,
         )
 
 
-def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], limits: Limits, all_remarks: bool) -> dict[str, Any]:
+def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], limits: Limits) -> dict[str, Any]:
     """The terms of the cells at `positions`, those that matter most first, as far as the limits allow."""
     shape = e.values(wrt).shape
     found: dict[int, Terms] = {}
@@ -49,7 +51,7 @@ def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], limits: Limits, all
     for position in positions:
         index = unravel(position, shape)
         found[position] = e.terms(wrt, index)
-        if all_remarks or len(found) <= MOST_REMARKS:
+        if len(found) <= limits.remarks:
             remarks[str(position)] = e.remarks(wrt, index)
         total += len(found[position])
         if total > limits.terms or perf_counter() - begin > limits.seconds:
