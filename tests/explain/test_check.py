@@ -6,6 +6,7 @@ import pytest
 from breve.explain.check import check
 from breve.explain.gradient_check import LayerCheck
 from breve.explain.unfold import Pass
+from breve.graph.fusion import ScaledNormalisation
 from breve.kernels.convolution import ConvPlan
 from breve.layers import layer_class
 from explain.mistakes import LOSS_MISTAKES, MISTAKES
@@ -163,3 +164,30 @@ def test_a_net_without_values_is_checked_on_random_ones():
     assert report.ok
     assert "'x' held zeros" in report.remarks[0]
     assert not net.blobs["x"].data.any()
+
+
+NORMALISED = (
+    CONV
+    + """layer { name: "b" type: "BatchNorm" bottom: "y" top: "y" }
+    layer { name: "s" type: "Scale" bottom: "y" top: "y" scale_param { bias_term: true } }
+    layer { name: "r" type: "ReLU" bottom: "y" top: "y" }"""
+)
+
+
+def test_layers_that_run_in_one_sweep_are_checked_as_they_run():
+    (finding,) = [f for f in check(net_of(NORMALISED, (3, 2, 6, 6))).findings if (f.type, f.what) == ("Net", "engine")]
+    assert finding.ok
+    assert finding.verdict.startswith("float32 rounding through all layers")
+
+
+def test_mistake_in_the_sweep_of_several_layers_is_found(monkeypatch):
+    original = ScaledNormalisation.sweep_backward
+
+    def spoiled(self):
+        original(self)
+        self.scale.blobs[0].diff[...] *= 2
+
+    monkeypatch.setattr(ScaledNormalisation, "sweep_backward", spoiled)
+    (finding,) = check(net_of(NORMALISED, (3, 2, 6, 6)), quick=True).wrong
+    assert (finding.layer, finding.wrt, finding.what) == ("(the whole net)", "s[0]", "engine")
+    assert "as the net runs" in finding.verdict

@@ -155,14 +155,25 @@ class Replica:
                 self._forget_copies(step)
         return records
 
-    def run_as_net(self, number: int) -> Record:
-        """One pass as the net itself runs it, groups of layers in one sweep; the record of one layer, run by itself."""
+    def pass_as_net(self) -> None:
+        """One pass as the net itself runs it, groups of layers in one sweep."""
+        plan, last = self._start_again(), len(self.steps) - 1
+        plan.forward(0, last)
+        self._set_seeds()
+        plan.backward(last, 0)
+
+    def _start_again(self) -> Plan:
+        """Everything as before a pass; the plan to run it by."""
         self.reset()
         self._restore_batch()
         self._copies.clear()
         for step, state in zip(self.steps, self.states, strict=True):
             step.layer.set_state(copy.deepcopy(state))
-        plan, last = Plan(self.steps), len(self.steps) - 1
+        return Plan(self.steps)
+
+    def run_as_net(self, number: int) -> Record:
+        """One pass as the net itself runs it, but for one layer, which is run by itself and recorded."""
+        plan, last = self._start_again(), len(self.steps) - 1
         plan.forward(0, number - 1)
         record = self._before(number, self.steps[number])
         self.steps[number].forward()
