@@ -12,6 +12,7 @@ from breve.kernels.microkernel import compile as compiler
 def folder(tmp_path, monkeypatch):
     monkeypatch.setenv("BREVE_CACHE_DIR", str(tmp_path))
     monkeypatch.setattr(compiler, "_engines", {})
+    monkeypatch.setattr(compiler, "_addresses", {})
     return tmp_path / "microkernel"
 
 
@@ -36,6 +37,7 @@ def answer(number):
 
 def restart():
     compiler._engines.clear()
+    compiler._addresses.clear()
     emitted.clear()
 
 

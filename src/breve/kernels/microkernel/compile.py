@@ -17,19 +17,23 @@ from breve.kernels.microkernel import cache as disk
 from breve.kernels.microkernel.instruction_sets import InstructionSet, host_features, host_instruction_set
 
 _engines: dict[str, Any] = {}  # an engine owns its machine code: it lives as long as the process
+_addresses: dict[tuple[Any, ...], int] = {}
 _lock = threading.Lock()
 
 
 def function_address(emit: Callable[..., ir.Module], symbol: str, *parameters: Any, isa: InstructionSet) -> int:
     """Address of the function `symbol` in the module that `emit(isa, *parameters)` makes, compiled once.
 
-    `emit` lives in this package; `parameters` have a `repr` that tells them apart.
+    `emit` lives in this package; `parameters` are hashable and have a `repr` that tells them apart.
     """
-    key = _key(emit, parameters, isa)
+    request = emit, symbol, parameters, isa
     with _lock:
-        if key not in _engines:
-            _engines[key] = _load(_object_code(key, emit, parameters, isa), isa)
-        return _engines[key].get_function_address(symbol)
+        if request not in _addresses:
+            key = _key(emit, parameters, isa)  # 0.1 ms: not for every call of a convolution
+            if key not in _engines:
+                _engines[key] = _load(_object_code(key, emit, parameters, isa), isa)
+            _addresses[request] = _engines[key].get_function_address(symbol)
+        return _addresses[request]
 
 
 def assembly(emit: Callable[..., ir.Module], *parameters: Any, isa: InstructionSet) -> str:
