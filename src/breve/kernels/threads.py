@@ -21,9 +21,9 @@ from numba.core.caching import IndexDataCacheFile
 
 from breve.errors import BreveError
 
-# GNU OpenMP reads them when numba's first parallel kernel loads it. A thread that waits spins for some 50 us, so that one
-# kernel after another starts in 3 us instead of 70 (the time it takes to wake a thread), and then sleeps: spinning on,
-# it would take the core from the thread it waits for as soon as another process is busy.
+# GNU OpenMP reads them when numba's first parallel kernel loads it. A thread that waits spins for some 50 us, so that
+# one kernel after another starts in 3 us instead of 70 (the time it takes to wake a thread), and then sleeps: spinning
+# on, it would take the core from the thread it waits for as soon as another process is busy.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 

@@ -1,7 +1,7 @@
 """Which algorithm computes a pass: by name, by mode, or the one a model of the costs says is fastest.
 
 A model and no measurement, so that the same net takes the same algorithms, and gives the same bits, in every run. Its
-unit is the time of one multiplication with addition at full speed; the constants were fitted to `benchmarks/conv.py`.
+unit is the time of one multiplication with addition; the constants were fitted to `benchmarks/conv.py`.
 """
 
 from __future__ import annotations
@@ -11,13 +11,17 @@ from functools import lru_cache
 from typing import Any
 
 from breve.errors import UnsupportedError, did_you_mean
+from breve.kernels import microkernel
+from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.table import ALGORITHMS
-from breve.kernels.convolution.winograd import Winograd
+from breve.kernels.convolution.taps import backward_axis, forward_axis
 
 MODES = ("fast", "exact")
-TRANSFORM = 10.0  # cost of one point of one channel of a tile in Winograd's transforms
-PACKING = 20.0  # cost of one point of one pair of channels when weights are transformed
+TRANSFORM = 17.0  # cost of one point of one channel of a tile in Winograd's transforms
+WEIGHTS_TRANSFORM = 25.0  # the same for the gradient of weights
+WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
+PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 _mode = "fast"
 
 
@@ -54,21 +58,42 @@ def choose(geometry: ConvGeometry, dtype: Any, pass_name: str, mode: str) -> str
         return mode
     if mode == "exact":
         able = [name for name in able if ALGORITHMS[name].is_exact]
-    return min(able, key=lambda name: cost(name, geometry))
+    return min(able, key=lambda name: cost(name, geometry, dtype, pass_name))
 
 
-def cost(name: str, g: ConvGeometry) -> float:
-    """Estimated time of a pass, in multiplications at full speed."""
-    if name == "depthwise" and g.channels > 1:
-        return 0.0
+def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
+    """Estimated time of a pass, in multiplications at the speed of `direct`."""
     if name == "im2col":
         return math.inf
-    pixels, taps = g.batch * math.prod(g.out_shape), math.prod(g.kernel)
-    c, k = g.channels // g.group, g.num_output // g.group
-    winograd = ALGORITHMS[name]
-    if not issubclass(winograd, Winograd):
-        return g.group * pixels * c * k * taps * (2 if name == "depthwise" else 1)
-    outputs = winograd.outputs
+    if name == "depthwise":
+        return 0.0 if g.channels > 1 else math.inf
+    if name == "direct":
+        return g.group * (direct_weights(g) if pass_name == "backward_weights" else direct(g, dtype, pass_name))
+    return g.group * winograd(g, dtype, pass_name, ALGORITHMS[name].outputs)  # type: ignore[attr-defined]
+
+
+def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
+    """Rows of y, rows of taps and channels of x, times the vectors of each."""
+    forward = pass_name == "forward"
+    axis = (forward_axis if forward else backward_axis)(g, 1)
+    channels = (g.channels // g.group, g.num_output // g.group)
+    x, y = channels if forward else channels[::-1]
+    lanes = microkernel.host_instruction_set().lanes(dtype)
+    pixels = pixels_as_one(axis, y, lanes) if g.group == 1 else 1
+    return g.batch * g.out_shape[0] * g.kernel[0] * x * vectors(axis, y, lanes, pixels) * lanes
+
+
+def direct_weights(g: ConvGeometry) -> float:
+    """The product, and the packing of both its sides."""
+    columns, k = math.prod(g.kernel) * g.channels // g.group, g.num_output // g.group
+    return g.batch * math.prod(g.out_shape) * (columns * k + PACKING * (columns + k))
+
+
+def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:
+    """A product for each point, the transforms of all tiles, and that of the weights."""
+    transform = WEIGHTS_TRANSFORM if pass_name == "backward_weights" else TRANSFORM
+    lanes = microkernel.host_instruction_set().lanes(dtype)
+    c, k = (-(-channels // g.group // lanes) * lanes for channels in (g.channels, g.num_output))
     points = (outputs + g.kernel[0] - 1) ** 2
     tiles = g.batch * math.prod(-(-size // outputs) for size in g.out_shape)
-    return g.group * points * (tiles * c * k + TRANSFORM * tiles * (c + k) + PACKING * c * k)
+    return points * (tiles * c * k + transform * tiles * (c + k) + WEIGHTS * c * k)

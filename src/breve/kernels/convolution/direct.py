@@ -9,8 +9,8 @@ import numpy as np
 
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
-from breve.kernels.convolution.correlate import Correlation, plan_correlation
 from breve.kernels.convolution.correlate_weights import backward_weights, plan_weights
+from breve.kernels.convolution.correlation import Correlation, plan_correlation
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.scratch import PackedWeights, scratch
 from breve.kernels.convolution.taps import backward_axis, forward_axis

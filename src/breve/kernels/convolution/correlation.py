@@ -1,0 +1,242 @@
+"""A correlation on NHWC arrays, forward and backward_data alike: all that is known of it before the data comes.
+
+    y[n, y0 + q step_h, x0 + p step_w, k] = sum_{taps, c} x[n, q scale_h + shift_h, p scale_w + shift_w, c] w[tap, c, k]
+
+The taps and shifts of each phase (y0, x0) come from `taps.py`. Where y has few channels, several of its pixels side by
+side are computed as one pixel of that many times the channels, so that the vectors are full.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from breve.kernels import microkernel
+from breve.kernels.convolution.correlate import correlate, pack
+from breve.kernels.convolution.scratch import scratch
+from breve.kernels.convolution.taps import Axis, widen
+from breve.kernels.threads import get_num_threads
+
+TAPS_BYTES = 64 << 10  # weights of the taps that are summed up in one call
+BAND_BYTES = 512 << 10  # input rows of a band: the more, the fewer are copied twice; about a second-level cache
+CHUNK_BYTES = 16 << 10  # weights that stay in the first-level cache while a row of pixels passes
+TASKS = 16  # pieces of work, at least, if the output has that many rows and panels
+
+
+class Sizes(NamedTuple):
+    """One correlation."""
+
+    batch: int
+    in_h: int
+    in_w: int
+    in_channels: int
+    out_h: int
+    out_row: int
+    """Elements of a row of y."""
+    out_pixel: int
+    """Elements of a pixel of y, or of the pixels that are computed as one."""
+    pixels: int
+    """Pixels that are computed as one."""
+    channels: int
+    """Channels of each of them."""
+    rest: int
+    """Elements behind the last whole `out_pixel` of a row."""
+    group: int
+    c: int
+    """Input channels of a group."""
+    k: int
+    """Columns of a group's weights: output channels times pixels."""
+    scale_h: int
+    scale_w: int
+    step_h: int
+    step_w: int
+    low: int
+    """The smallest shift of rows."""
+    high: int
+    """The largest shift of rows."""
+    before: int
+    """Columns of zeros before a row; -1 where x is read in place."""
+    width: int
+    """Pixels from one row to the next, zeros included."""
+    rows: int
+    """Rows of the largest phase."""
+    band: int
+    """Rows of a phase computed together."""
+    is_flat: int
+    """1 where all rows of a band are one row of pixels: 1x1 kernels."""
+    columns: int
+    """Columns of one call: those of a panel or more."""
+    chunks: int
+    """Calls to cover a group."""
+    splits: int
+    """Pieces that the columns are cut into for lack of rows."""
+    nr: int
+    panel: int
+    """Elements of a panel of weights."""
+    taps: int
+    """Taps of all phases."""
+    tap_rows: int
+    """Rows of taps in one call."""
+
+
+class PhaseRow(NamedTuple):
+    """A phase as the kernel reads it."""
+
+    out_y: int
+    out_x: int
+    count_h: int
+    count_w: int
+    k: int
+    """Length of the inner sum."""
+    taps_h: int
+    entries: int
+    """Offsets for each row of taps."""
+    first_shift: int
+    """Where its rows' shifts begin."""
+    first_offset: int
+    """Where its offsets begin."""
+
+
+@dataclass
+class Correlation:
+    """Sizes, phases and taps, and the passes over data."""
+
+    sizes: Sizes
+    phases: np.ndarray
+    shifts: np.ndarray
+    offsets: np.ndarray
+    order: np.ndarray
+    """For each tap in the order of the packed weights, and each pixel computed as one, its place in the kernel."""
+    dtype: np.dtype
+
+    @property
+    def packed_size(self) -> int:
+        """Elements of the packed weights."""
+        s = self.sizes
+        return s.group * -(-s.k // s.nr) * s.panel
+
+    def pack(self, weight: np.ndarray, packed: np.ndarray, k_stride: int, j_stride: int) -> None:
+        """Panels [group][panel][tap][c][nr] of weights whose next c is k_stride, and next k j_stride away."""
+        s = self.sizes
+        pack(weight.reshape(-1), packed, s, self.order, weight.size // s.group, k_stride, j_stride)
+
+    def run(
+        self, x: np.ndarray, packed: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, relu: bool = False
+    ) -> None:
+        """Overwrite y, adding a bias and clamping at zero if asked to."""
+        s = self.sizes
+        flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
+        threads = get_num_threads()
+        rows = min(s.in_h, (s.band - 1) * s.scale_h + s.high - s.low + 1) if s.before >= 0 else 0
+        buffers = scratch("rows", threads * rows * s.width * s.in_channels, self.dtype).reshape(threads, -1)
+        address = microkernel.brgemm_address(self.dtype)
+        biases = packed if bias is None else np.tile(bias, s.pixels)
+        correlate(
+            x.reshape(-1), packed, biases, flags, y.reshape(-1), s, self.phases, self.shifts, self.offsets, address,
+            buffers,
+        )  # fmt: skip
+
+
+def plan_correlation(
+    batch: int, axes: tuple[Axis, Axis], out_shape: tuple[int, ...], in_channels: int, out_channels: int, group: int,
+    kernel_w: int, dtype: Any,
+) -> Correlation:  # fmt: skip
+    """Order taps, weigh blocks."""
+    h, w = axes
+    c, channels, nr = in_channels // group, out_channels // group, microkernel.tile_columns(dtype)
+    pixels = pixels_as_one(w, channels, microkernel.host_instruction_set().lanes(dtype)) if group == 1 else 1
+    w, rest = (widen(w, pixels), out_shape[1] % pixels) if pixels > 1 else (w, 0)
+    before, after = w.margins
+    width, k, item = w.size + before + after, channels * pixels, np.dtype(dtype).itemsize
+    taps = _Taps(h, w, kernel_w, bool(rest))
+    taps.order_all(width * in_channels, in_channels, c, nr, group == 1)
+    is_flat = _is_flat(h, w) and not before and not after
+    in_h, rows, out_h = h.size, h.count, out_shape[0]
+    if is_flat:
+        in_h = rows = out_h = batch * h.size
+        batch, taps.phases[0] = 1, taps.phases[0]._replace(count_h=rows)
+    band = _rows_of_a_band(h, batch * rows, rows, width * in_channels * item)
+    panels, panel = -(-k // nr), len(taps.order) * c * nr
+    columns = max(1, min(panels, CHUNK_BYTES // max(1, panel * item))) * nr
+    chunks = -(-k // columns)
+    row_bytes = max(len(phase.taps) for phase in w.phases) * c * nr * item
+    sizes = Sizes(
+        batch, in_h, w.size, in_channels, out_h, out_shape[1] * out_channels, out_channels * pixels, pixels, channels,
+        rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
+        before if before or after else -1, width, rows, band, int(is_flat), columns, chunks,
+        splits=min(group * chunks, -(-TASKS // (batch * -(-rows // band)))), nr=nr, panel=panel, taps=len(taps.order),
+        tap_rows=max(1, TAPS_BYTES // max(1, row_bytes)),
+    )  # fmt: skip
+    return Correlation(
+        sizes, np.array(taps.phases, np.intp), np.array(taps.shifts or [0], np.intp),
+        np.array(taps.offsets or [(0, 0)], np.int64).reshape(-1),
+        np.array(taps.order, np.intp).reshape(len(taps.order), pixels), np.dtype(dtype),
+    )  # fmt: skip
+
+
+class _Taps:
+    """The phases, one after the other, with the offsets of their taps."""
+
+    def __init__(self, h: Axis, w: Axis, kernel_w: int, last_is_partial: bool) -> None:
+        self.h, self.w, self.kernel_w, self.last_is_partial = h, w, kernel_w, last_is_partial
+        self.phases: list[PhaseRow] = []
+        self.shifts: list[int] = []
+        self.offsets: list[tuple[int, int]] = []
+        self.order: list[list[int]] = []
+
+    def order_all(self, row: int, pixel: int, c: int, nr: int, may_touch: bool) -> None:
+        """Taps of x `row` elements a row and `pixel` a pixel apart, whose weights are c by nr; touching ones as one."""
+        for ph in self.h.phases:
+            for pw in self.w.phases:
+                shifts = [shift for _, shift in pw.taps]
+                merges = may_touch and shifts == list(range(shifts[0], shifts[0] + len(shifts))) if shifts else False
+                starts = shifts[:1] if merges else shifts
+                k = c * len(shifts) if merges else c
+                self.phases.append(
+                    PhaseRow(
+                        ph.start, pw.start, ph.count, pw.count - self.last_is_partial, k, len(ph.taps), len(starts),
+                        len(self.shifts), len(self.offsets),
+                    )
+                )  # fmt: skip
+                for (tap_h,), shift_h in ph.taps:
+                    for index, shift_w in enumerate(starts):
+                        self.offsets.append((shift_h * row + shift_w * pixel, (len(self.order) + index) * c * nr))
+                    for taps_w, _ in pw.taps:
+                        self.order.append([tap_h * self.kernel_w + t if t >= 0 else -1 for t in taps_w])
+                    self.shifts.append(shift_h)
+
+
+def pixels_as_one(axis: Axis, channels: int, lanes: int) -> int:
+    """How many neighbouring pixels of `channels` channels are best computed as one.
+
+    Together they fill the vectors, but each now pays for the taps of all. 3x3 by 3 channels, 8 lanes: two pixels take
+    4 taps and one vector, where they took 3 of each.
+    """
+    if len(axis.phases) != axis.step:
+        return 1
+    wide = [p for p in range(axis.step, 2 * lanes // channels + 1, axis.step) if 1 < p <= axis.count * axis.step]
+    best = min([1, *wide], key=lambda pixels: vectors(axis, channels, lanes, pixels))
+    return best if vectors(axis, channels, lanes, best) < 0.8 * vectors(axis, channels, lanes) else 1
+
+
+def vectors(axis: Axis, channels: int, lanes: int, pixels: int = 1) -> float:
+    """Vectors multiplied for a row of y, one row of taps and one channel of x, with `pixels` computed as one."""
+    wide = widen(axis, pixels) if pixels > 1 else axis
+    taps, count = sum(len(phase.taps) * phase.count for phase in wide.phases), -(-pixels * channels // lanes)
+    return taps * (count if count > 1 else 1.25)  # one vector alone waits for its broadcasts: 81 of 101 GFLOP/s
+
+
+def _is_flat(h: Axis, w: Axis) -> bool:
+    """Whether the rows of all images can be one row: one tap, stride 1."""
+    one_tap = sum(len(ph.taps) * len(pw.taps) for ph in h.phases for pw in w.phases) == 1
+    return one_tap and 1 == h.scale == w.scale == h.step == w.step and h.size == h.count and w.size == w.count
+
+
+def _rows_of_a_band(h: Axis, all_rows: int, rows: int, row_bytes: int) -> int:
+    """Rows of a phase computed together: as the cache and the number of tasks allow, all bands about the same."""
+    halo = h.high - h.low + 1 - h.scale
+    band = max(1, (BAND_BYTES // row_bytes - halo) // h.scale)
+    band = min(band, max(1, -(-all_rows // TASKS)))
+    return -(-rows // -(-rows // min(band, rows)))
