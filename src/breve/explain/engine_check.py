@@ -12,6 +12,7 @@ from breve.explain.gradient_check import LayerCheck
 from breve.explain.layer_copy import LayerCopy
 from breve.explain.layers.base import Explainer, Linear
 from breve.explain.model import unravel
+from breve.explain.record import Record
 from breve.explain.verdict import factor_of
 
 Arrays = tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]
@@ -28,7 +29,7 @@ class EngineCheck:
 
     def findings(self) -> Iterator[Finding]:
         """On forward and on every target."""
-        engine, exact = self._run(self.dtype), self._run(np.float64, exact=True)
+        engine, exact = self._run(exact=False), self._run()
         bounds = self._bounds(exact)
         for number in range(len(exact[0])):
             name = f"forward{number or ''}"
@@ -38,8 +39,8 @@ class EngineCheck:
             arrays = (side[kind][wrt.number] for side in (engine, exact, bounds))
             yield self._compare(wrt.name, pass_name, *arrays)
 
-    def _run(self, dtype: type | np.dtype, exact: bool = False, record: object = None) -> Arrays:
-        copy = LayerCopy(self.record if record is None else record, dtype, exact=exact, in_place=True)  # type: ignore[arg-type]
+    def _run(self, record: Record | None = None, *, exact: bool = True) -> Arrays:
+        copy = LayerCopy(record or self.record, exact=exact, in_place=True)
         tops = [t.copy() for t in copy.forward()]
         seeds = [np.abs(s) for s in self.seeds] if record is not None and self._is_linear else self.seeds
         return (tops, *copy.backward(seeds, self.record.propagate_down))
@@ -50,14 +51,11 @@ class EngineCheck:
 
     def _bounds(self, exact: Arrays) -> Arrays:
         """For every array how far rounding may move its elements."""
-        if self._is_linear:
-            sizes = self._run(np.float64, exact=True, record=self._absolute())
-        else:
-            sizes = self._moved_by_rounding(exact)
+        sizes = self._run(self._absolute()) if self._is_linear else self._moved_by_rounding(exact)
         grow = self.eps * (8 + np.sqrt(self._most_terms()) / 2)
         return tuple([np.asarray(grow * np.abs(a).max(initial=0)) for a in side] for side in sizes)  # type: ignore[return-value]
 
-    def _absolute(self) -> object:
+    def _absolute(self) -> Record:
         """The record with absolute values: a linear layer then gives the sums of its terms' absolute values."""
         inputs = zip(self.record.bottom_data, self.record.propagate_down, strict=True)
         return replace(
@@ -71,13 +69,13 @@ class EngineCheck:
         sizes = tuple([np.abs(a) for a in side] for side in exact)
         rng = np.random.default_rng(0)
         for _ in range(draws):
-            moved = self._run(np.float64, exact=True, record=self._rounded(rng))
+            moved = self._run(self._rounded(rng))
             for side, exact_side, moved_side in zip(sizes, exact, moved, strict=True):
                 for i, (a, b) in enumerate(zip(exact_side, moved_side, strict=True)):
                     side[i] = np.maximum(side[i], np.abs(a - b).max(initial=0) / self.eps)
         return sizes  # type: ignore[return-value]
 
-    def _rounded(self, rng: np.random.Generator) -> object:
+    def _rounded(self, rng: np.random.Generator) -> Record:
         inputs = zip(self.record.bottom_data, self.record.propagate_down, strict=True)
         data = [x * (1 + self.eps * rng.uniform(-1, 1, x.shape)) if flows else x for x, flows in inputs]
         return replace(self.record, bottom_data=data)

@@ -13,7 +13,7 @@ from breve.explain.layer_copy import LayerCopy
 from breve.explain.layers import explainer
 from breve.explain.layers.base import Explainer
 from breve.explain.model import Index, unravel
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.target import Target
 from breve.explain.verdict import factor_of
 from breve.explain.wrt import Wrt

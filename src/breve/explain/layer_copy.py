@@ -1,4 +1,4 @@
-"""One recorded layer in float64 on blobs of its own: a function of its inputs and parameters, with its gradient."""
+"""One recorded layer on blobs of its own, in float64: a function of its inputs and parameters, with its gradient."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from breve.blob import Blob
-from breve.explain.replica import MOVE_STATISTICS, Record, unfilled_copy
+from breve.explain.record import Record
+from breve.explain.twin import MOVE_STATISTICS, twin_of
 
 
 class LayerCopy:
@@ -21,18 +22,17 @@ class LayerCopy:
     def __init__(
         self,
         record: Record,
-        dtype: Any = np.float64,
         inputs: Sequence[np.ndarray] | None = None,
-        exact: bool = False,
+        *,
+        exact: bool = True,
         in_place: bool = False,
     ) -> None:
-        """`inputs` replace the record's; `exact` asks for the algorithm that all others are measured against;
+        """`inputs` replace the record's; one that is not `exact` has the dtype and the algorithms of the layer itself;
         `in_place` keeps tops that are bottoms what they are.
         """
         self.record = record
-        self.layer = unfilled_copy(record.layer, np.dtype(dtype))
-        if exact:
-            _ask_for_reference(self.layer)
+        self.layer = twin_of(record.layer, exact=exact)
+        dtype: Any = self.layer.dtype
         self.inputs = [np.array(x, dtype, order="C") for x in (record.bottom_data if inputs is None else inputs)]
         self.bottom = [Blob(x.shape, dtype) for x in self.inputs]
         self.top = [self.bottom[i] if in_place and i is not None else Blob((), dtype) for i in record.in_place_bottoms]
@@ -79,12 +79,3 @@ class LayerCopy:
             blob.diff[...] = diff
         self.layer.backward(self.top, list(propagate_down), self.bottom)
         return [b.diff.copy() for b in self.bottom], [b.diff.copy() for b in self.layer.blobs]
-
-
-def _ask_for_reference(layer: Any) -> None:
-    """`engine: CAFFE` in a convolution's parameters."""
-    if layer.param.HasField("convolution_param"):
-        param = type(layer.param)()
-        param.CopyFrom(layer.param)
-        param.convolution_param.engine = param.convolution_param.CAFFE
-        layer.param = param

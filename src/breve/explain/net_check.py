@@ -10,7 +10,8 @@ import numpy as np
 from breve.blob import Blob
 from breve.explain.findings import Finding
 from breve.explain.numeric import derivative
-from breve.explain.replica import Replica, is_source
+from breve.explain.replica import Replica
+from breve.explain.twin import address, is_source
 from breve.explain.unfold import Pass
 from breve.explain.verdict import compare, tolerance
 
@@ -23,31 +24,29 @@ class Part:
     """Elements of one parameter or input, their analytic gradient, and how far a direction moves each."""
 
     name: str
-    blob: Blob
+    data: np.ndarray
     index: tuple[np.ndarray, ...]
     gradient: np.ndarray
     direction: np.ndarray
 
     @classmethod
-    def of(cls, name: str, blob: Blob, rng: np.random.Generator) -> Part:
-        """Random signs at all elements of a blob, or at some of a large one, as large as its values."""
+    def of(cls, name: str, blob: Blob, data: np.ndarray, rng: np.random.Generator) -> Part:
+        """Random signs at all elements of a blob, or at some of a large one, as large as its values in `data`."""
         positions = np.arange(blob.count)
         if blob.count > MOST_MOVED:
             positions = rng.choice(blob.count, MOST_MOVED, replace=False)
         index = tuple(np.unravel_index(positions, blob.shape)) if blob.shape else ()
-        size = max(float(np.sqrt(np.mean(np.square(blob.data)))), 1e-2)
-        return cls(name, blob, index, blob.diff[index].copy(), rng.choice([-size, size], positions.size))
+        size = max(float(np.sqrt(np.mean(np.square(data)))), 1e-2)
+        return cls(name, data, index, blob.diff[index].copy(), rng.choice([-size, size], positions.size))
 
 
 def net_findings(run: Pass, *, quick: bool, seed: int = 0) -> Iterator[Finding]:
     """One finding for the net, or, where it is wrong, one for every parameter and input that is."""
-    replica = Replica(run.net, np.float64, seed)
-    replica.reset()
-    replica.forward()
-    replica.backward()
+    replica = Replica(run.net, seed, exact=True)
+    replica.run()
     yield from _engine_findings(run, replica, seed)
     rng = np.random.default_rng([seed, 11])
-    parts = [Part.of(name, blob, rng) for name, blob in _moved(replica)]
+    parts = [Part.of(name, blob, replica.initial_data(blob), rng) for name, blob in _moved(replica)]
     if not parts:
         return
     together = [_along(replica, parts, rng) for _ in range(1 if quick else 2)]
@@ -63,14 +62,12 @@ def _engine_findings(run: Pass, exact: Replica, seed: int) -> Iterator[Finding]:
 
     They may be off by ten times what the same layers, run one by one, are off by: rounding passes kinks on its way.
     """
-    engine = Replica(run.net, seed=seed)
+    engine = Replica(run.net, seed)
     if engine.dtype == exact.dtype or not any(s.layer.blobs for s in engine.steps if s.layer.type != "BatchNorm"):
         return
-    engine.reset()
-    engine.forward()
-    engine.backward()
+    engine.run()
     one_by_one = _errors(engine, exact)
-    engine.pass_as_net()
+    engine.run_as_net()
     together = _errors(engine, exact)
     worst = max(together, key=lambda name: together[name] - 10 * one_by_one[name])
     error, bound = together[worst], 10 * one_by_one[worst] + 1e-5
@@ -102,7 +99,7 @@ def _moved(replica: Replica) -> list[tuple[str, Blob]]:
     found: dict[int, tuple[str, Blob]] = {}
     for step in replica.steps:
         for i, blob in enumerate(step.layer.blobs if step.needs_backward and step.layer.type != "BatchNorm" else ()):
-            found.setdefault(blob.data.__array_interface__["data"][0], (f"{step.layer.name}[{i}]", blob))
+            found.setdefault(address(blob), (f"{step.layer.name}[{i}]", blob))
     inputs = [top for step in replica.steps if is_source(step.layer) for top in step.top]
     for step in replica.steps:
         for blob, flows in zip(step.bottom, step.propagate_down, strict=True):
@@ -113,15 +110,15 @@ def _moved(replica: Replica) -> list[tuple[str, Blob]]:
 
 def _along(replica: Replica, parts: list[Part], rng: np.random.Generator) -> Finding:
     directions = [part.direction * rng.choice([-1.0, 1.0], part.direction.size) for part in parts]
-    kept = [part.blob.data[part.index] for part in parts]
+    kept = [part.data[part.index] for part in parts]
     loss = replica.objective_value()
 
     def change(step: float) -> float:
         for part, value, direction in zip(parts, kept, directions, strict=True):
-            part.blob.data[part.index] = value + (step * direction).reshape(np.shape(value))
+            part.data[part.index] = value + (step * direction).reshape(np.shape(value))
         moved = replica.objective_value()
         for part, value in zip(parts, kept, strict=True):
-            part.blob.data[part.index] = value
+            part.data[part.index] = value
         return moved - loss
 
     products = [part.gradient.reshape(-1) * d for part, d in zip(parts, directions, strict=True)]

@@ -14,7 +14,8 @@ from breve.explain.layers import explainer
 from breve.explain.layers.base import Explainer
 from breve.explain.model import Derivation, Explanation, Index, Numeric, Terms
 from breve.explain.numeric import Estimate
-from breve.explain.replica import Record, Replica
+from breve.explain.record import Record, Recorder
+from breve.explain.replica import Replica
 from breve.explain.verdict import compare
 from breve.explain.wrt import Wrt, parse_wrt
 
@@ -53,11 +54,12 @@ class Pass:
         self.net = net
         self.layer_names: list[str] = list(net.layer_names)
         start = self.number(first) if first else 0
-        self.replica = Replica(net, seed=seed)
+        self.replica = Replica(net, seed)
         self.objective = self.replica.objective
-        self.records: dict[int, Record] = self.replica.run(range(start, len(self.replica.steps)))
+        recorder = Recorder(self.replica)
+        self.records: dict[int, Record] = recorder.run(range(start, len(self.replica.steps)))
         if first:
-            self.records[start] = self.replica.run_as_net(start)
+            self.records[start] = recorder.run_as_net(start)
         self._explainers: dict[int, Explainer] = {}
 
     def number(self, layer: str) -> int:
@@ -145,7 +147,7 @@ def algorithm_error(e: Explainer, wrt: Wrt, index: Index) -> float:
     if not e.gradient or not (wrt.is_param or e.record.propagate_down[wrt.number]):
         return 0.0
     images = slice(index[0], index[0] + 1) if e.batchwise and not wrt.is_param and index else slice(None)
-    double = LayerCopy(e.record, inputs=[x[images] if x.ndim else x for x in e.record.bottom_data], exact=True)
+    double = LayerCopy(e.record, inputs=[x[images] if x.ndim else x for x in e.record.bottom_data])
     double.forward()
     top_diff = [d[images] if d.ndim else d for d in e.record.top_diff]
     bottoms, params = double.backward(top_diff, e.record.propagate_down)

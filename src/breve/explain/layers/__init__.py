@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from breve.explain.layers.base import Explainer
-    from breve.explain.replica import Record
+    from breve.explain.record import Record
 
 EXPLAINERS: dict[str, str] = {
     "AbsVal": "pointwise:PointwiseExplainer",

@@ -11,7 +11,7 @@ import numpy as np
 from breve.explain.layer_copy import LayerCopy
 from breve.explain.model import Derivation, Index, Lost, Terms
 from breve.explain.numeric import Estimate, derivative, roughness
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 MOST_UNIT_PASSES = 64  # backward passes that the exact row of a Jacobian may take

@@ -17,7 +17,7 @@ from breve.explain.indexing import Axis, Solutions
 from breve.explain.layers.base import Linear
 from breve.explain.layers.convolution_matrices import by_columns, by_correlation
 from breve.explain.model import Derivation, Index, Lost, Terms
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 AXIS_NAMES = ("hwd", "yxz", "rsq")  # pixels, outputs, taps

@@ -9,7 +9,7 @@ import numpy as np
 
 from breve.explain.layers.base import Linear
 from breve.explain.model import Derivation, Index, Terms
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 

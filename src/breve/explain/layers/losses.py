@@ -10,7 +10,7 @@ import numpy as np
 
 from breve.explain.layers.base import Explainer, Kinks
 from breve.explain.model import Index, Terms
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from breve.explain.layer_copy import LayerCopy
 from breve.explain.layers.base import Explainer, Kinks, Linear
 from breve.explain.model import Index, Terms
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 

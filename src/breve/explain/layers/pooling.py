@@ -11,7 +11,7 @@ import numpy as np
 
 from breve.explain.layers.base import Kinks, Linear
 from breve.explain.model import Index, Terms
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 Rows = tuple[int, int]

@@ -16,7 +16,7 @@ from breve.explain.model import Explanation
 from breve.explain.page.arrays import ArrayStore
 from breve.explain.page.blocks import Blocks
 from breve.explain.page.rows import Limits, listed
-from breve.explain.replica import Record
+from breve.explain.record import Record
 from breve.explain.unfold import Pass, engine_algorithm
 from breve.explain.wrt import Wrt
 
