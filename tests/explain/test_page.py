@@ -2,6 +2,7 @@
 
 import itertools
 import re
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -99,6 +100,8 @@ def test_numbers_on_the_page_are_the_engines_for_every_layer(run, browser):
             assert float(value) == pytest.approx(e.derivations[name].value, rel=1e-12, abs=1e-15), f"{where} {name}"
         if e.type in ("Convolution", "ConvolutionDepthwise", "Deconvolution") and wrt != "bias":
             assert set(shown) == {"chain_rule", "rotated_kernel", "gemm_col2im"}, where
+        lost = [text.split(":")[0] for text in browser.texts("#sum .remarks li") if " lost to " in text]
+        assert sorted(lost) == sorted(f"{n} lost to {why}" for why, n in Counter(x.reason for x in e.lost).items())
     assert browser.errors() == []
 
 
@@ -189,7 +192,28 @@ def test_formula_is_text_and_the_numeric_derivative_is_told(browser):
     alternative = browser.run("return document.querySelector('#sum math').getAttribute('alttext')")
     assert alternative.startswith("dX[n, c, h, w] = sum over")
     assert "agrees (to" in browser.text("#numeric")
+    assert "was taken for" not in browser.text("#proof")
     assert browser.errors() == []
+
+
+def test_another_cell_says_where_the_numeric_derivative_was_taken(browser):
+    browser.go("conv", "data", (0, 2, 4, 3))
+    assert "was taken for the cell that this page was written for, dX[0, 1, 4, 3] of conv" in browser.text("#proof")
+    browser.run("document.querySelector('#proof button').click()")
+    assert browser.text("#cell-name").startswith("dX[0, 1, 4, 3] of conv")
+
+
+def test_groups_are_shown_as_blocks_of_the_weight_matrix(browser):
+    browser.go("conv", "data", (0, 1, 4, 3))
+    blocks = "[...document.querySelectorAll('[data-derivation=gemm_col2im] table')].at(-1)"
+    rows = f"return [...{blocks}.querySelectorAll('tbody tr')].map((r) => [...r.cells].map((c) => c.textContent))"
+    assert browser.run(rows) == [["k 0–2", "54", "0"], ["k 3–5", "0", "54"]]
+    assert browser.run(f"return {blocks}.querySelector('.marked').textContent") == "54"
+
+
+def test_exponents_of_symbols_are_raised(browser):
+    browser.go("conv", "data", (0, 1, 4, 3))
+    assert browser.run("return document.querySelector('#texts th[scope=row]').innerHTML") == "a<sup>l−1</sup>, x"
 
 
 @pytest.mark.parametrize("dark", [False, True])

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from breve.cli.command import Command
-from breve.cli.gradients import net_options, prepared_net, write_json
+from breve.cli.gradients import net_options, prepared_net, print_wide, write_json
 
 
 @click.command(cls=Command)
@@ -25,14 +25,12 @@ def check(
     Each layer's gradients wrt each input and parameter against differences in float64, the engine's algorithms against
     float64, and the loss through the whole net. Exit code 1 when anything is wrong.
     """
-    from rich.console import Console
-
     from breve.explain import check as check_net
     from breve.explain import render_check
 
     with prepared_net(model, weights, input_file, scale, seed, phase) as net:
         report = check_net(net, layer, quick=quick, seed=seed)
-    render_check.write(report, Console(width=None if sys.stdout.isatty() else 120, highlight=False))
+    print_wide(lambda console: render_check.write(report, console))
     if json_file:
         write_json(json_file, report.to_json())
         click.echo(f"written: {Path(json_file).resolve()}")

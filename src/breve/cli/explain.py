@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import click
 
 from breve.cli.command import Command
-from breve.cli.gradients import net_options, prepared_net, write_json
+from breve.cli.gradients import net_options, prepared_net, print_wide, write_json
 
 
 @click.command(cls=Command)
@@ -31,8 +30,6 @@ def explain(
     Every term of the sum; for convolutions three derivations that meet in the same number; what padding, strides and
     ties left out; the way to the loss; the engine's own value, and the derivative by differences in float64.
     """
-    from rich.console import Console
-
     from breve.explain import render_text
     from breve.explain.unfold import Pass
 
@@ -46,7 +43,7 @@ def explain(
             from breve.explain.page import write_page
 
             write_page(run, html, layer=layer, wrt=wrt, at=at)
-    render_text.write(found, Console(width=None if sys.stdout.isatty() else 120, highlight=False), most)
+    print_wide(lambda console: render_text.write(found, console, most))
     for path in (json_file, html):
         if path:
             click.echo(f"written: {Path(path).resolve()}")

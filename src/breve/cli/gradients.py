@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import shutil
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +70,19 @@ def prepared_net(
 def _first_reader(net: Any) -> int:
     """The number of the first layer that reads a blob; sources have run already."""
     return next((i for i, step in enumerate(net.steps) if step.bottom), 0)
+
+
+def print_wide(write: Callable[[Any], None]) -> None:
+    """Print on the terminal, in colour; else as plain text, 120 columns wide unless COLUMNS says otherwise."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        write(Console(highlight=False))
+        return
+    text = io.StringIO()
+    write(Console(file=text, width=shutil.get_terminal_size((120, 24)).columns, highlight=False))
+    for line in text.getvalue().splitlines():
+        click.echo(line.rstrip())
 
 
 def write_json(path: str, value: Any) -> None:

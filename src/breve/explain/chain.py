@@ -87,8 +87,8 @@ def symbols(run: Pass, number: int) -> list[Symbol]:
     rows = [
         ("a^(l-1), x", "what layer l reads", f"blobs['{bottom}'].data"),
         ("W^l, b^l", "its weights and biases", f"params['{name}'][0].data, [1].data"),
-        ("z^l", "its weighted input, before any activation", _before(top, activation, "data")),
-        ("δ^l = ∂L/∂z^l", "the error term 'of layer l' in most texts", _before(top, activation, "diff")),
+        ("z^l", "its weighted input, before any activation", _written(top, after, "data")),
+        ("δ^l = ∂L/∂z^l", "the error term 'of layer l' in most texts", _written(top, after, "diff")),
         ("a^l = σ(z^l)", "its activation", _activated(top, activation, "data")),
         ("∂L/∂a^l", "the error term in texts that take it after the activation", _activated(top, activation, "diff")),
         ("∂L/∂a^(l-1)", "what layer l hands back", f"blobs['{bottom}'].diff"),
@@ -96,23 +96,23 @@ def symbols(run: Pass, number: int) -> list[Symbol]:
     return [Symbol(*row) for row in rows + _pooling_symbols(pooling)]
 
 
-def _before(top: str, activation: Any, what: str) -> str:
-    if activation is None or activation.bottom_names[0] != activation.top_names[0]:
+def _written(top: str, after: list[Any], what: str) -> str:
+    """The blob that a layer writes, and until when: the next layer may work on it in place."""
+    by = next((r.layer.name for r in after if top == r.bottom_names[0] == r.top_names[0]), "")
+    if not by:
         return f"blobs['{top}'].{what}"
-    by = activation.layer.name
     when = f"before '{by}' overwrites it" if what == "data" else f"once '{by}' has run backward over it"
     return f"blobs['{top}'].{what}, {when}"
 
 
 def _activated(top: str, activation: Any, what: str) -> str:
+    """The blob behind the activation, and from when on."""
     if activation is None:
         return f"blobs['{top}'].{what}: no activation follows, a^l = z^l"
-    if activation.bottom_names[0] != activation.top_names[0]:
-        return f"blobs['{activation.top_names[0]}'].{what}"
-    by = activation.layer.name
-    return f"blobs['{activation.top_names[0]}'].{what}, " + (
-        f"after '{by}'" if what == "data" else f"before '{by}' has run backward"
-    )
+    blob, by = activation.top_names[0], activation.layer.name
+    if activation.bottom_names[0] != blob:
+        return f"blobs['{blob}'].{what}"
+    return f"blobs['{blob}'].{what}, " + (f"after '{by}'" if what == "data" else f"before '{by}' has run backward")
 
 
 def _pooling_symbols(pooling: Any) -> list[tuple[str, str, str]]:

@@ -15,6 +15,7 @@ from rich.text import Text
 
 from breve.explain.model import Explanation, Index, Lost, Matrix
 
+WIDE = 100  # columns of a terminal on which terms are written in full
 MOST_ROWS, MOST_COLUMNS = 9, 9  # of a worked matrix
 
 
@@ -22,7 +23,7 @@ def explanation(e: Explanation, width: int = 100, terms: int | None = 24, color:
     """The whole story; at most `terms` terms of the sum (None: all)."""
     out = io.StringIO()
     write(e, Console(file=out, width=width, force_terminal=color, no_color=not color, highlight=False), terms)
-    return out.getvalue()
+    return "".join(f"{line.rstrip()}\n" for line in out.getvalue().splitlines())
 
 
 def write(e: Explanation, console: Console, terms: int | None = 24) -> None:
@@ -73,20 +74,15 @@ def write_terms(e: Explanation, console: Console, most: int | None = 24) -> None
     """The terms of the sum; at most `most` of them."""
     t = e.terms
     count, nonzero = len(t), np.flatnonzero(t.product)
+    if not count:
+        console.print(Text("\n0 terms: no element of the top depends on it", style="bold"))
+        return
     shown = np.arange(count) if most is None else (np.arange(count) if count <= most else nonzero[:most])
     table = _terms_table(e, count)
     running = np.cumsum(t.product) + 0.0
+    write_row = _wide_row if console.width >= WIDE else _narrow_row
     for i in shown:
-        top = e.tops[t.top[i]] if len(e.tops) > 1 else ""
-        factor = number(float(t.factor[i]), t.factor.dtype.name)
-        table.add_row(
-            top + at(t.top_index(i)),
-            number(float(t.top_diff[i]), e.dtype),
-            at(t.factor_index(i)),
-            factor,
-            f"{t.product[i] + 0.0:.9g}",
-            f"{running[i]:.9g}",
-        )
+        table.add_row(*write_row(e, int(i), running[i]))
     console.print(table)
     if len(shown) < count:
         rest = np.setdiff1d(nonzero, shown)
@@ -97,9 +93,29 @@ def write_terms(e: Explanation, console: Console, most: int | None = 24) -> None
         )
 
 
+def _wide_row(e: Explanation, i: int, running: float) -> list[str]:
+    """Numbers in full."""
+    t = e.terms
+    top = e.tops[t.top[i]] if len(e.tops) > 1 else ""
+    factors = number(float(t.top_diff[i]), e.dtype), number(float(t.factor[i]), t.factor.dtype.name)
+    sums = f"{t.product[i] + 0.0:.9g}", f"{running:.9g}"
+    return [top + at(t.top_index(i)), factors[0], at(t.factor_index(i)), factors[1], *sums]
+
+
+def _narrow_row(e: Explanation, i: int, running: float) -> list[str]:
+    """Indices without spaces, numbers in five digits."""
+    t = e.terms
+    top = e.tops[t.top[i]] if len(e.tops) > 1 else ""
+    diff, factor, product, total = (f"{v + 0.0:.5g}" for v in (t.top_diff[i], t.factor[i], t.product[i], running))
+    indices = [index.replace(" ", "") for index in (top + at(t.top_index(i)), at(t.factor_index(i)))]
+    return [indices[0], diff, indices[1], factor, product, total]
+
+
 def _terms_table(e: Explanation, count: int) -> Table:
     title = f"{count:,} {'term' if count == 1 else 'terms'}"
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="bold")
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title, title_justify="left", title_style="bold"
+    )
     name = e.terms.factor_name
     has_place = e.terms.factor_position is not None
     for heading in ("top diff at", "top diff", f"{name} at" if has_place else "", name, "product", "running sum"):
@@ -155,13 +171,19 @@ def _cell(text: str, marked: bool) -> Text:
 
 
 def _cells_shown(m: Matrix, width: int) -> tuple[list[int], list[int]]:
-    """Rows and columns that fit: those of the first marked cells, where there are any."""
+    """Rows and columns that fit: all, or those of the first marked cells, where there are any."""
     widest = max([len(f"[{v:.3g}]") for v in m.values.flat] + [len(name) for name in m.columns], default=1)
     most = max(1, min(MOST_COLUMNS, (width - max(map(len, m.rows), default=0) - 4) // (widest + 2)))
-    marked = sorted(m.marked)[:most]
-    rows = sorted({r for r, _ in marked}) or list(range(min(MOST_ROWS, m.values.shape[0])))
-    columns = sorted({c for _, c in marked}) or list(range(min(most, m.values.shape[1])))
+    rows = _first(m.values.shape[0], MOST_ROWS, [r for r, _ in m.marked])
+    columns = _first(m.values.shape[1], most, [c for r, c in m.marked if r in rows])
     return rows, columns
+
+
+def _first(count: int, most: int, marked: list[int]) -> list[int]:
+    """All of so many places if they fit, else the first that are marked, else the first."""
+    if count <= most or not marked:
+        return list(range(min(count, most)))
+    return sorted(sorted(set(marked))[:most])
 
 
 def write_proof(e: Explanation, console: Console) -> None:
@@ -185,15 +207,20 @@ def write_chain(e: Explanation, console: Console) -> None:
     console.print(Text("\nThe way to the loss, along the largest term of each sum", style="bold"))
     for link in e.chain:
         element = f"{link.blob}{at(link.index)}"
-        terms = f"{link.terms} terms, the largest {link.share:.0%}" if link.terms > 1 else "1 term"
+        terms = f"{link.terms:,} terms, the largest {share(link.share)}" if link.terms > 1 else f"{link.terms} term"
         step = f"read by {link.layer} ({link.type}), {terms}" if link.layer else "the objective"
         console.print(f"  {element:<28} diff {link.diff:< 14.7g} {step}", soft_wrap=True)
-    console.print(
-        Text(
-            "  The diff of a blob is the derivative of the loss wrt that blob: it belongs between two layers.",
-            style="dim",
-        )
-    )
+    convention = "The diff of a blob is the derivative of the loss wrt that blob: it belongs between two layers."
+    console.print(Padding(Text(convention, style="dim"), (0, 0, 0, 2)))
+
+
+def share(part: float) -> str:
+    """A part of a whole in per cent.
+
+    >>> share(0.25), share(0.004)
+    ('25%', 'under 1%')
+    """
+    return "under 1%" if part < 0.01 else f"{part:.0%}"
 
 
 def write_symbols(e: Explanation, console: Console) -> None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from breve.explain.layers.convolution import ConvolutionExplainer
 
 MOST_CELLS = 32  # rows and columns of a matrix that is shown
+MOST_BLOCKS = 5  # groups of a weight matrix that is shown in blocks
 
 
 def by_correlation(e: ConvolutionExplainer, wrt: Wrt, index: Index) -> Derivation:
@@ -47,12 +48,20 @@ def _rotated(e: ConvolutionExplainer, wrt: Wrt, index: Index) -> Derivation:
     products = patch * rotated
     shown = int(np.abs(products).reshape(len(k), -1).sum(1).argmax())
     text = (
-        "dY, with stride - 1 zeros between its elements and a border of zeros, correlated with the kernel rotated by "
-        "180 degrees, input and output channels exchanged (dilated kernels with their holes): the full correlation, "
-        "cut to the input's size."
+        f"{_spaced(e)}, correlated with the kernel rotated by 180 degrees, input and output channels exchanged: the full "
+        "correlation, cut to the input's size. Shown is the output channel that adds most."
     )
     matrices = _pair(f"dY[{image}, {k[shown]}] under the kernel", patch[shown], "rotated kernel", rotated[shown])
     return Derivation("correlation with the rotated kernel", math.fsum(products.ravel()), text, matrices)
+
+
+def _spaced(e: ConvolutionExplainer) -> str:
+    """What is done to dY before the rotated kernel is laid on it, in words."""
+    zeros = " and ".join(dict.fromkeys(str(a.stride - 1) for a in e.axes))
+    zeros += " zero" if zeros == "1" else " zeros"
+    between = f"{zeros} between its elements (stride - 1) and " if any(a.stride > 1 for a in e.axes) else ""
+    holes = " (the kernel with its holes)" if any(a.dilation > 1 for a in e.axes) else ""
+    return f"dY with {between}a border of zeros{holes}"
 
 
 def _as_it_stands(e: ConvolutionExplainer, wrt: Wrt, index: Index) -> Derivation:
@@ -118,13 +127,35 @@ def _scattered(e: ConvolutionExplainer, wrt: Wrt, index: Index) -> Derivation:
     columns = kernels.reshape(len(k), -1).T @ dy
     plane = col2im(columns, e.bottom_space, **_window_sizes(e))[0]
     collide = _entries_that_reach(e, pixel)
+    collisions = {0: "none stands for this element", 1: "the marked one alone stands for this element"}.get(
+        len(collide), f"the {len(collide)} marked ones collide in this element"
+    )
     text = (
         f"W^T . dY gives the column matrix; shown are the rows of channel {c}, one for each tap, and those of its "
         f"{columns.shape[1]} columns (one for each output) that matter. col2im adds every entry to the pixel it stands "
-        f"for: the {len(collide)} marked ones collide in this element."
+        f"for: {collisions}."
     )
-    matrix = _columns_shown("W^T . dY", columns, collide, e.window.kernel, e.top_space)
-    return Derivation("W^T . dY, then col2im", float(plane[pixel]), text, matrix)
+    shown = [_columns_shown("W^T . dY", columns, collide, e.window.kernel, e.top_space)] if collide else []
+    matrices = [*shown, *_group_blocks(e, c)]
+    return Derivation("W^T . dY, then col2im", float(plane[pixel]), text, matrices)
+
+
+def _group_blocks(e: ConvolutionExplainer, channel: int) -> list[Matrix]:
+    """The whole weight matrix in blocks, one for each group: how many weights join which channels to which outputs."""
+    if e.group < 2:
+        return []
+    fan_in, fan_out = e.channels // e.group, e.num_output // e.group
+    own, shown = channel // fan_in, min(e.group, MOST_BLOCKS)
+    first = max(0, min(e.group - shown, own - shown // 2))
+    groups = range(first, first + shown)
+    values = np.eye(shown) * fan_in * fan_out * math.prod(e.window.kernel)
+    title = f"weights by group ({own} of {e.group}): how many join which"
+    rows, columns = [_span("k", g, fan_out) for g in groups], [_span("c", g, fan_in) for g in groups]
+    return [Matrix(title, values, rows, columns, [(own - first, own - first)])]
+
+
+def _span(name: str, block: int, size: int) -> str:
+    return f"{name} {block}" if size == 1 else f"{name} {block * size}-{(block + 1) * size - 1}"
 
 
 def _entries_that_reach(e: ConvolutionExplainer, pixel: Index) -> list[tuple[int, int]]:
@@ -166,7 +197,7 @@ def _product_with_columns(e: ConvolutionExplainer, index: Index) -> Derivation:
     row = np.zeros((1, 0)) if shown is None else shown[None, :MOST_CELLS]
     labels = [_label(unravel(p, space)) for p in range(row.shape[1])]
     matrix = Matrix("the row of the column matrix, first image", row, [f"tap {index[2:]}"], labels)
-    return Derivation(name, math.fsum(total), text, [matrix])
+    return Derivation(name, math.fsum(total), text, [matrix, *_group_blocks(e, c)])
 
 
 def _product_with_ones(e: ConvolutionExplainer, index: Index) -> Derivation:
@@ -220,14 +251,14 @@ def _plane(title: str, values: np.ndarray) -> Matrix:
 
 def _columns_shown(
     title: str, columns: np.ndarray, marked: list[tuple[int, int]], kernel: Index, space: Index
-) -> list[Matrix]:
+) -> Matrix:
     """The columns that hold marked entries, and all rows of the channel."""
     chosen = sorted({p for _, p in marked})[:MOST_CELLS]
     rows = list(range(min(len(columns), MOST_CELLS)))
     cells = [(r, chosen.index(p)) for r, p in marked if p in chosen and r in rows]
     values = columns[np.ix_(rows, chosen)] if chosen else np.zeros((len(rows), 0))
     row_labels = [f"tap {_label(unravel(r, kernel))}" for r in rows]
-    return [Matrix(title, values, row_labels, [f"out {_label(unravel(p, space))}" for p in chosen], cells)]
+    return Matrix(title, values, row_labels, [f"out {_label(unravel(p, space))}" for p in chosen], cells)
 
 
 def _label(index: Index) -> str:

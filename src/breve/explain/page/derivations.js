@@ -1,5 +1,8 @@
 // The same number twice more, without the list of terms: by correlation and by columns.
 
+const BLOCKS_SHOWN = 5;
+const COLLISIONS = ["none stands for this cell", "the marked one alone stands for this cell"];
+
 /** The derivations of a cell beside the chain rule's sum; empty for layers that have none. */
 function derivationsOf(layer, wrt, index, sum) {
   const g = layer.geometry;
@@ -42,6 +45,14 @@ function products(a, b) {
 
 function extentOf(g) {
   return g.kernel.map((k, a) => g.dilation[a] * (k - 1) + 1);
+}
+
+/** What is done to dY before the rotated kernel is laid on it. */
+function spaced(g) {
+  const many = [...new Set(g.stride.map((s) => s - 1))].join(" and ");
+  const zeros = g.stride.some((s) => s > 1) ? `${many} ${many === "1" ? "zero" : "zeros"} between its elements (stride − 1) and ` : "";
+  const holes = g.dilation.some((d) => d > 1) ? " (the kernel with its holes)" : "";
+  return `dY with ${zeros}a border of zeros${holes}`;
 }
 
 function labels(n, name = "") {
@@ -92,7 +103,7 @@ function dataDerivations(layer, target, index) {
       name: "rotated_kernel",
       title: "Full correlation with the rotated kernel",
       value: best.value,
-      text: "dY with stride − 1 zeros between its elements and a border of zeros, under the kernel rotated by 180°; input and output channels change places. Shown for the output channel that adds most.",
+      text: `${spaced(g)}, under the kernel rotated by 180°; input and output channels change places. Shown for the output channel that adds most.`,
       matrices: [
         table(`dY[${[...lead, best.k]}] under the kernel`, best.patch),
         table(`W[${best.k}, ${channel % (g.channels / g.group)}] rotated by 180°`, best.kernel),
@@ -121,10 +132,24 @@ function scattered(layer, target, index) {
     name: "gemm_col2im",
     title: "Wᵀ · dY, then col2im",
     value: exactSum(marked.map(([r, c]) => values[r][c])),
-    text: `The rows of the column matrix that belong to channel ${channel}, one for each tap; of its columns, one for each output, those that matter. col2im adds each entry to the pixel that it stands for: the ${marked.length} marked ones collide in this cell.` +
+    text: `The rows of the column matrix that belong to channel ${channel}, one for each tap; of its columns, one for each output, those that matter. col2im adds each entry to the pixel that it stands for: ${COLLISIONS[marked.length] || `the ${marked.length} marked ones collide in this cell`}.` +
       (oneByOne ? " With a 1×1 kernel the column matrix is the input itself: col2im has nothing to add." : ""),
-    matrices: [{ title: "Wᵀ · dY", values, rows: taps.map((t) => `tap ${t}`), columns: columns.map((o) => `out ${o}`), marked }],
+    matrices: [...(marked.length ? [{ title: "Wᵀ · dY", values, rows: taps.map((t) => `tap ${t}`), columns: columns.map((o) => `out ${o}`), marked }] : []), ...groupBlocks(g, channel)],
   };
+}
+
+/** The whole weight matrix in blocks, one for each group: how many weights join which channels to which outputs. */
+function groupBlocks(g, channel) {
+  if (g.group < 2) return [];
+  const [fanIn, fanOut] = [g.channels / g.group, g.num_output / g.group];
+  const own = Math.floor(channel / fanIn);
+  const shown = Math.min(g.group, BLOCKS_SHOWN);
+  const first = Math.max(0, Math.min(g.group - shown, own - (shown >> 1)));
+  const groups = range(first, first + shown);
+  const span = (name, size) => (i) => (size === 1 ? `${name} ${i}` : `${name} ${i * size}–${(i + 1) * size - 1}`);
+  const values = groups.map((r) => groups.map((c) => (r === c ? fanIn * fanOut * count(g.kernel) : 0)));
+  const title = `weights by group (${own} of ${g.group}): how many join which`;
+  return [{ title, values, rows: groups.map(span("k", fanOut)), columns: groups.map(span("c", fanIn)), marked: [[own - first, own - first]] }];
 }
 
 function mirrorDerivations(layer, target, index) {
@@ -202,7 +227,7 @@ function weightDerivations(layer, index) {
       title: `${right} · im2col(${left})ᵀ`,
       value: exactSum(rowSums),
       text: `The row of ${right} for channel ${k} times the row (channel ${channel}, tap ${taps}) of the column matrix.`,
-      matrices: [table("both rows, first image", [shown.row, shown.column], { rows: [right, `im2col(${left})`], columns: places })],
+      matrices: [table("both rows, first image", [shown.row, shown.column], { rows: [right, `im2col(${left})`], columns: places }), ...groupBlocks(g, channel)],
     },
   ];
 }

@@ -21,6 +21,11 @@ function written(value) {
   return Math.abs(value) < 1e-4 ? value.toExponential() : String(value);
 }
 
+/** A count with its noun. */
+function counted(n, noun) {
+  return `${n.toLocaleString("en")} ${noun}${n === 1 ? "" : "s"}`;
+}
+
 /** A number in few digits, for labels. */
 function brief(value, digits = 3) {
   if (value === undefined) return "";

@@ -1,6 +1,7 @@
 // The net as a picture: boxes are layers, lines are blobs.
 
 const BOX = { width: 116, height: 46, gapX: 46, gapY: 24, margin: 14 };
+const LEAST_SCALE = 0.78;
 const FAMILIES = [
   [/onvolution|Im2col/, "convolution"],
   [/InnerProduct|Embed|LSTM|RNN/, "dense"],
@@ -10,6 +11,11 @@ const FAMILIES = [
   [/Loss|Accuracy|Softmax/, "loss"],
   [/Data|Input|Parameter/, "source"],
 ];
+
+/** Whether no gradient flows through a layer. */
+function isClosed(layer) {
+  return !Object.keys(layer.targets).length;
+}
 
 function familyOf(type) {
   return (FAMILIES.find(([pattern]) => pattern.test(type)) || [null, "other"])[1];
@@ -24,7 +30,7 @@ function layout() {
   page.layers.forEach((layer, number) => {
     const sources = layer.bottoms.map((b) => producers.get(b.blob)).filter((p) => p !== undefined);
     const column = sources.length ? Math.max(...sources.map((s) => places[s].column)) + 1 : 0;
-    let lane = sources.length ? places[sources[0]].lane : 0;
+    let lane = sources.length ? places[sources[0]].lane + (isClosed(layer) ? 1 : 0) : 0; // labels leave the top lane free
     while (taken.has(`${column},${lane}`)) lane++;
     taken.add(`${column},${lane}`);
     places.push({ column, lane });
@@ -39,10 +45,11 @@ function drawPicture(onChoose) {
   const x = (place) => BOX.margin + place.column * (BOX.width + BOX.gapX);
   const y = (place) => BOX.margin + place.lane * (BOX.height + BOX.gapY);
   const width = Math.max(...places.map(x)) + BOX.width + BOX.margin;
-  const height = Math.max(...places.map(y)) + BOX.height + BOX.margin;
+  const height = Math.max(...places.map(y)) + BOX.height + BOX.gapY;
   const picture = svg("svg", { viewBox: `0 0 ${width} ${height}`, width, height });
   for (const line of lines) picture.append(drawLine(line, places, x, y));
   page.layers.forEach((layer, number) => picture.append(drawBox(layer, number, x(places[number]), y(places[number]), onChoose)));
+  picture.style.minWidth = `${LEAST_SCALE * width}px`; // a net that nearly fits is shrunk, a longer one is scrolled
   document.getElementById("picture").append(picture);
 }
 
@@ -50,9 +57,8 @@ function drawLine(line, places, x, y) {
   const [from, to] = [places[line.from], places[line.to]];
   const [x1, y1] = [x(from) + BOX.width, y(from) + BOX.height / 2];
   const [x2, y2] = [x(to), y(to) + BOX.height / 2];
-  const bend = Math.max(20, (x2 - x1) / 2);
   const group = svg("g", { class: "blob" });
-  group.append(svg("path", { d: `M${x1} ${y1} C${x1 + bend} ${y1} ${x2 - bend} ${y2} ${x2} ${y2}` }));
+  group.append(svg("path", { d: route(x1, y1, x2, y2, to.column - from.column) }));
   if (to.column - from.column === 1 && from.lane === to.lane) {
     const label = svg("text", { x: (x1 + x2) / 2, y: y1 - 6 });
     label.append(line.name.length > 8 ? `${line.name.slice(0, 7)}…` : line.name);
@@ -64,8 +70,16 @@ function drawLine(line, places, x, y) {
   return group;
 }
 
+/** A line to the next column; a longer one along the lower lane, or below its own, so that it crosses no box. */
+function route(x1, y1, x2, y2, columns) {
+  const half = BOX.gapX / 2;
+  if (columns === 1) return `M${x1} ${y1} C${x1 + half} ${y1} ${x2 - half} ${y2} ${x2} ${y2}`;
+  const y = y1 === y2 ? y1 + (BOX.height + BOX.gapY) / 2 : Math.max(y1, y2);
+  return `M${x1} ${y1} C${x1 + half} ${y1} ${x1 + half} ${y} ${x1 + BOX.gapX} ${y} H${x2 - BOX.gapX} C${x2 - half} ${y} ${x2 - half} ${y2} ${x2} ${y2}`;
+}
+
 function drawBox(layer, number, x, y, onChoose) {
-  const closed = !Object.keys(layer.targets).length;
+  const closed = isClosed(layer);
   const box = svg("g", {
     class: `layer ${familyOf(layer.type)}${closed ? " closed" : ""}`,
     transform: `translate(${x} ${y})`,
@@ -102,6 +116,6 @@ function markInPicture(number) {
   });
   const box = document.querySelectorAll("#picture .layer")[number];
   const nav = document.getElementById("picture");
-  const [left, width] = [box.getBBox ? Number(/translate\(([\d.]+)/.exec(box.getAttribute("transform"))[1]) : 0, BOX.width];
-  if (left < nav.scrollLeft || left + width > nav.scrollLeft + nav.clientWidth) nav.scrollLeft = left - nav.clientWidth / 2 + width / 2;
+  const [seen, own] = [nav.getBoundingClientRect(), box.getBoundingClientRect()];
+  if (own.left < seen.left || own.right > seen.right) nav.scrollLeft += (own.left + own.right - seen.left - seen.right) / 2;
 }

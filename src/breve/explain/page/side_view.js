@@ -57,6 +57,7 @@ class SideView {
     this.map = new Heatmap(side, { choose: (index) => handlers.choose(this, index), page: (by) => this.move(this.lead.length - 1, by) });
     this.tiles = el("canvas", { class: "tiles", role: "img" });
     this.tiles.addEventListener("click", (event) => this.pickTile(event));
+    this.tilesBox = el("div", { class: "tiles-box" }, this.tiles);
   }
 
   get blobs() {
@@ -105,7 +106,7 @@ class SideView {
       this.switches(),
       this.selectors(),
       this.map.element,
-      this.tiles,
+      this.tilesBox,
     );
     restoreFocus();
     this.draw();
@@ -216,9 +217,16 @@ class SideView {
     this.tileColumns = columns;
     const context = this.tiles.getContext("2d");
     context.scale(ratio, ratio);
+    this.scrollToTile(Math.floor((this.lead[this.tileAxis] - start) / columns));
     const shares = this.shares();
     const colours = palette();
     for (let i = 0; i < shown; i++) this.drawTile(context, colours, start + i, (i % columns) * (TILE + 4) + 2, Math.floor(i / columns) * (TILE + 9) + 2, shares);
+  }
+
+  /** Scroll the small planes, not the page, until a row of them is seen. */
+  scrollToTile(row) {
+    const [top, box] = [row * (TILE + 9), this.tilesBox];
+    if (top < box.scrollTop || top + TILE + 9 > box.scrollTop + box.clientHeight) box.scrollTop = top - box.clientHeight / 2 + TILE / 2;
   }
 
   /** How much the terms of each small plane add up to, relative to the largest. */

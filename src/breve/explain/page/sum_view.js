@@ -1,6 +1,7 @@
 // The sum: its formula, its numbers beside the engine's, and every term in a table.
 
 const ROWS_SHOWN = 25;
+const PLACES_SHOWN = 3;
 
 function gradientName(wrt) {
   return { data: "dX", weights: "dW", bias: "db" }[wrt] || `d ${wrt}`;
@@ -45,7 +46,7 @@ class SumView {
     this.rows = el("div", { class: "scroll" });
     replaceIn(
       "sum",
-      el("h3", { id: "sum-title" }, `The sum: ${sum.terms.length.toLocaleString("en")} ${sum.terms.length === 1 ? "term" : "terms"}`),
+      el("h3", { id: "sum-title" }, `The sum: ${counted(sum.terms.length, "term")}`),
       el("div", { class: "formula" }, formula(this.layer.targets[state.wrt].formula)),
       this.equations(),
       this.remarks(),
@@ -62,11 +63,10 @@ class SumView {
   }
 
   remarks() {
-    const { pairs, ...said } = { pairs: 0, ...this.sum.lost };
-    const lost = Object.entries(said).map(([reason, n]) => `${n} ${n === 1 ? "tap or place is" : "taps or places are"} lost to ${reason}`);
+    const lost = Object.entries(this.sum.lost).map(([reason, places]) => lostRemark(reason, places));
     const group = this.layer.geometry && this.layer.geometry.group > 1 ? [groupRemark(this.layer, this.state)] : [];
     const all = [...(this.sum.remarks || []), ...group, ...lost].filter((x) => x);
-    return all.length ? el("ul", { class: "remarks" }, all.map((text) => el("li", {}, text))) : null;
+    return all.length ? el("ul", { class: "remarks" }, all.map((said) => el("li", {}, said))) : null;
   }
 
   incomplete() {
@@ -143,6 +143,16 @@ class SumView {
       el("td", {}, brief(this.running[i], 9)),
     );
   }
+}
+
+/** What a reason takes away: the first places at once, the others on request. */
+function lostRemark(reason, places) {
+  const brief = (x) => Number(x.toPrecision(3));
+  const told = places.map(({ tap, meets }) => (tap ? `tap ${tap} at ${meets.map(brief)}` : `output ${meets}`));
+  const head = `${places.length} lost to ${reason}: ${told.slice(0, PLACES_SHOWN).join("; ")}`;
+  if (told.length <= PLACES_SHOWN) return head;
+  const more = told.slice(PLACES_SHOWN, 400).join("; ") + (told.length > 400 ? "; …" : "");
+  return el("details", {}, el("summary", {}, `${head}; …`), more);
 }
 
 function groupRemark(layer, state) {

@@ -83,7 +83,7 @@ function convolutionDataTerms(layer, target, index) {
       terms.push({ top: target.number, topIndex, topDiff: diff.at(topIndex), factorIndex, factor: weight.at(factorIndex) });
     }
   }
-  return { terms, total: terms.length, factorName: "W", factorSide: "param", factorKind: weight.kind, lost: countLost(solutions) };
+  return { terms, total: terms.length, factorName: "W", factorSide: "param", factorKind: weight.kind, lost: lostOf(solutions) };
 }
 
 /** The bottom's and the top's channel that a weight joins. */
@@ -127,7 +127,7 @@ function convolutionWeightTerms(layer, index) {
     }
   });
   const factorKind = cells(layer.bottoms[0].data).kind;
-  return { terms, total: terms.length, factorName: "X", factorSide: "bottom", factorKind, lost: countLost(solutions) };
+  return { terms, total: terms.length, factorName: "X", factorSide: "bottom", factorKind, lost: lostOf(solutions) };
 }
 
 function biasTerms(layer, index) {

@@ -3,6 +3,7 @@
 const PADDING = "padding";
 const STRIDE_HOLE = "stride hole";
 const OUTSIDE = "beyond the output";
+const DILATION_HOLE = "dilation hole";
 
 /** One spatial axis of a convolution's geometry. */
 function axisOf(g, a) {
@@ -13,7 +14,7 @@ function axesOf(g) {
   return g.kernel.map((_, a) => axisOf(g, a));
 }
 
-/** Taps r and outputs y that meet at pixel i. */
+/** Taps r and outputs y that meet at pixel i; lost without a tap are outputs that pass over it between two taps. */
 function atPixel(axis, i) {
   const found = { pairs: [], lost: [] };
   for (let r = 0; r < axis.kernel; r++) {
@@ -21,6 +22,11 @@ function atPixel(axis, i) {
     const outside = reach < 0 || reach > (axis.out - 1) * axis.stride;
     if (outside || reach % axis.stride) found.lost.push({ tap: r, meets: reach / axis.stride, reason: outside ? OUTSIDE : STRIDE_HOLE });
     else found.pairs.push({ tap: r, there: reach / axis.stride });
+  }
+  for (let y = 0; y < axis.out; y++) {
+    const offset = i + axis.pad - y * axis.stride;
+    const spanned = offset >= 0 && offset <= axis.dilation * (axis.kernel - 1);
+    if (spanned && offset % axis.dilation) found.lost.push({ tap: null, meets: y, reason: DILATION_HOLE });
   }
   return found;
 }
@@ -35,7 +41,7 @@ function atOutput(axis, y) {
 /** Outputs y and pixels i that tap r joins. */
 function atTap(axis, r) {
   const found = { pairs: [], lost: [] };
-  for (let y = 0; y < axis.out; y++) addPixel(found, axis, r, y, (i) => ({ tap: r, out: y, pixel: i }));
+  for (let y = 0; y < axis.out; y++) addPixel(found, axis, r, y, (i) => ({ tap: r, out: y, pixel: i, there: i }));
   return found;
 }
 
@@ -54,13 +60,15 @@ function* product(lists, from = 0) {
   for (const item of lists[from]) for (const rest of product(lists, from + 1)) yield [item, ...rest];
 }
 
-/** How many taps (or places) each reason takes away, over all axes. */
-function countLost(solutions) {
-  const counts = {};
-  const lists = solutions.map((s) => [...s.pairs.map(() => ""), ...s.lost.map((x) => x.reason)]);
-  for (const reasons of product(lists)) {
-    const reason = reasons.find((x) => x);
-    if (reason) counts[reason] = (counts[reason] || 0) + 1;
+/** What the equation would pair over all axes but cannot, by reason: taps and the places that they would meet. */
+function lostOf(solutions) {
+  const lost = {};
+  const found = (s) => s.pairs.map((p) => ({ tap: p.tap, meets: p.there, reason: "" }));
+  for (const isTap of [true, false]) {
+    for (const parts of product(solutions.map((s) => [...found(s), ...s.lost.filter((x) => (x.tap !== null) === isTap)]))) {
+      const reason = parts.map((part) => part.reason).find((r) => r);
+      if (reason) (lost[reason] ??= []).push({ tap: isTap ? parts.map((p) => p.tap) : null, meets: parts.map((p) => p.meets) });
+    }
   }
-  return counts;
+  return lost;
 }
