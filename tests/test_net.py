@@ -186,6 +186,19 @@ def test_force_backward_reaches_the_input_but_not_the_label():
     assert n.steps[-1].propagate_down == [True, False]
 
 
+def test_force_backward_passes_by_layers_without_a_gradient():
+    accuracy = 'layer { name: "accuracy" type: "Accuracy" bottom: "ip" bottom: "label" top: "accuracy" }'
+    gradients = []
+    for counted in (accuracy, ""):
+        n = net("force_backward: true " + INPUT + LABEL + classifier("ip", "x") + counted + loss("loss", "ip"))
+        fill_inputs(n)
+        n.forward()
+        n.backward()
+        gradients.append(n.blobs["x"].diff.copy())
+    assert gradients[0].any()
+    np.testing.assert_array_equal(*gradients)
+
+
 def test_reshaped_input_reshapes_the_net_at_the_next_forward():
     n = net(INPUT + conv("c", "x", "c"), "TEST")
     n.blobs["x"].reshape(5, 3, 7, 6)

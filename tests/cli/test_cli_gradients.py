@@ -33,6 +33,17 @@ class Own(caffe.Layer):
         bottom[0].diff[...] = FACTOR * top[0].diff
 """
 
+ZERO = """
+layer { name: "in" type: "Input" top: "x" top: "label" input_param { shape { dim: [2, 3, 5, 5] } shape { dim: 2 } } }
+layer { name: "cut" type: "Convolution" bottom: "x" top: "y" propagate_down: false
+    convolution_param { num_output: 4 kernel_size: 3 weight_filler { type: "xavier" } } }
+layer { name: "norm" type: "BatchNorm" bottom: "y" top: "y" }
+layer { name: "ip" type: "InnerProduct" bottom: "y" top: "ip"
+    inner_product_param { num_output: 3 weight_filler { type: "xavier" } } }
+layer { name: "count" type: "Accuracy" bottom: "ip" bottom: "label" top: "count" }
+layer { name: "loss" type: "SoftmaxWithLoss" bottom: "ip" bottom: "label" top: "loss" }
+"""
+
 
 @pytest.fixture
 def small(folder):
@@ -137,3 +148,42 @@ def test_check_runs_python_layers_when_allowed_and_exits_with_1_when_wrong(breve
     result = breve("check", "--model", "own.prototxt", "--quick", "--allow-python-layers")
     assert result.code == code, result.out + result.err
     assert ("off by a factor of 2" in result.out) == bool(code)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--layer", "cnov", "--at", "0,0,0,0"), "no layer is named 'cnov'; did you mean 'conv'?"),
+        (("--layer", "conv", "--at", "0,3,0,0"), "expected an index from 0,0,0,0 to 1,2,5,5"),
+        (("--layer", "conv", "--at", "0,-1,0,0"), "found 0,-1,0,0"),
+        (("--layer", "relu", "--wrt", "weights", "--at", "0"), "has no weights; it has 0 parameters"),
+        (("--layer", "conv", "--wrt", "wieghts", "--at", "0,0,0,0"), "did you mean 'weights'?"),
+        (("--layer", "in", "--at", "0,0,0,0"), "has no data; it has 0 bottoms"),
+        (("--layer", "conv", "--at", "0,0,0,0", "--html", "no/page.html"), "make the folder no first"),
+    ],
+)
+def test_wrong_questions_are_answered_on_one_line(breve, small, options, said):
+    result = breve("explain", "--model", "small.prototxt", *options)
+    assert result.code == 1
+    assert said in result.err
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize(
+    ("layer", "wrt", "at", "why"),
+    [
+        ("loss", "data1", "1", "it is read as labels or places"),
+        ("count", "data", "1,2", "no gradient flows through layers of type Accuracy"),
+        ("norm", "weights", "3", "it is a statistic"),
+        ("cut", "data", "0,0,0,0", "the prototxt says propagate_down: false"),
+    ],
+)
+def test_a_gradient_that_is_zero_by_rule_says_why(breve, folder, layer, wrt, at, why):
+    (folder / "zero.prototxt").write_text(ZERO)
+    where = ("--layer", layer, "--wrt", wrt, "--at", at)
+    result = breve("explain", "--model", "zero.prototxt", *where, "--json", "o.json")
+    assert result.code == 0, result.err
+    assert why in result.out
+    told = json.loads((folder / "o.json").read_text())
+    assert (told["value"], told["terms"], told["algorithm"]) == (0, [], "none")
+    assert "agrees" not in told["numeric"]["verdict"]

@@ -127,7 +127,7 @@ def test_kinks_and_ties_are_named_and_are_not_wrong():
     assert report.ok, str(report)
     verdicts = {f.layer: f.verdict for f in report.findings if f.what == "gradient"}
     assert "kink at ReLU input (0,0,1,2), value 2e-07" in verdicts["r"]
-    assert "tie in a maximum (0,0,0,0), value 0 (and " in verdicts["p"]
+    assert "tie in a maximum at (0,0,0,0), value 0 (and " in verdicts["p"]
 
 
 def test_the_net_is_left_as_it_was():

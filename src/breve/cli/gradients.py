@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import click
@@ -87,13 +85,10 @@ def print_wide(write: Callable[[Any], None]) -> None:
 
 def write_json(path: str, value: Any) -> None:
     """Write a JSON file whole or not at all. NaN and infinity are written as null."""
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.write_text(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False), encoding="utf-8")
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    from breve.proto.files import whole_file
+
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps(_finite(value), ensure_ascii=False, allow_nan=False), encoding="utf-8")
 
 
 def _finite(value: Any) -> Any:

@@ -74,7 +74,9 @@ def label_classes(net: Any, blob: Any) -> int | None:
             if step.layer.type == "Split":
                 counts = [label_classes(net, top) for top in step.top]
                 found = None if None in counts else min(c for c in counts if c is not None)
-            elif i in step.layer.unforced_bottoms or step.layer.type == "Accuracy":
+            elif step.layer.type == "Embed":
+                found = step.layer.param.embed_param.input_dim
+            elif i and i in step.layer.unforced_bottoms:
                 found = _classes(step.bottom[0].shape)
             else:
                 return None

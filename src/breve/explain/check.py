@@ -43,7 +43,7 @@ def layer_findings(run: Pass, number: int, *, quick: bool, seed: int) -> Iterato
     if not e.gradient or not all(x.size for x in e.record.bottom_data):
         return
     layer_check = LayerCheck(e, quick=quick, seed=seed)
-    if not list(layer_check.targets()):
+    if not layer_check.e.targets():
         return
     yield from layer_check.findings()
     yield from EngineCheck(layer_check, e).findings()

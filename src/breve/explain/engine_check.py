@@ -34,7 +34,7 @@ class EngineCheck:
         for number in range(len(exact[0])):
             name = f"forward{number or ''}"
             yield self._compare(name, "forward", engine[0][number], exact[0][number], bounds[0][number])
-        for wrt in self.check.targets():
+        for wrt in self.check.e.targets():
             kind, pass_name = (2, "backward_weights") if wrt.is_param else (1, "backward_data")
             arrays = (side[kind][wrt.number] for side in (engine, exact, bounds))
             yield self._compare(wrt.name, pass_name, *arrays)
@@ -83,7 +83,7 @@ class EngineCheck:
     def _most_terms(self) -> int:
         """The length of the longest sum among the gradients, looked at in the middle."""
         lengths = [1]
-        for wrt in self.check.targets():
+        for wrt in self.check.e.targets():
             shape = self.check.e.values(wrt).shape
             if all(shape):
                 lengths.append(len(self.check.e.terms(wrt, tuple(d // 2 for d in shape))))

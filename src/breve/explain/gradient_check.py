@@ -38,18 +38,9 @@ class LayerCheck:
         seeds = [self.rng.standard_normal(shape) for shape in tops]
         return [seed if last is None or i < last else 0 * seed for i, seed in enumerate(seeds)]
 
-    def targets(self) -> Iterator[Wrt]:
-        """Every input and parameter that has a gradient."""
-        for i, wanted in enumerate(self.record.propagate_down):
-            if wanted:
-                yield Wrt(False, i)
-        for i in range(len(self.record.param_data)):
-            if self.e.learns(i):
-                yield Wrt(True, i)
-
     def findings(self) -> Iterator[Finding]:
         """On every target, and on the rules."""
-        for wrt in self.targets():
+        for wrt in self.e.targets():
             yield self.gradient(wrt)
         yield from self.rules()
 
@@ -107,7 +98,7 @@ class LayerCheck:
         self.copy.forward()
         first = self.copy.backward(self.seeds, self.record.propagate_down)
         second = self.copy.backward(self.seeds, self.record.propagate_down, fill=1.0)
-        for wrt in self.targets():
+        for wrt in self.e.targets():
             kind = 1 if wrt.is_param else 0
             once, again = first[kind][wrt.number], second[kind][wrt.number]
             expected = once + 1 if wrt.is_param else once
@@ -132,7 +123,7 @@ class LayerCheck:
         copy.forward()
         bottoms, _ = copy.backward(self.seeds, self.record.propagate_down)
         e = explainer(replace(self.record, bottom_data=inputs, top_diff=self.seeds))
-        for wrt in self.targets():
+        for wrt in self.e.targets():
             wrong = None if wrt.is_param else self._first_against_rule(e, wrt, bottoms[wrt.number], inputs)
             if wrong is not None:
                 index, found, ruled = wrong

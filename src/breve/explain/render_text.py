@@ -188,6 +188,8 @@ def _first(count: int, most: int, marked: list[int]) -> list[int]:
 
 def write_proof(e: Explanation, console: Console) -> None:
     """The engine's value beside the sum and the numeric derivative."""
+    if not e.numeric.step:
+        return
     lines = [
         ("the engine's value", number(e.value, e.dtype), f"{e.dtype}, by {e.algorithm}"),
         ("sum of the terms", f"{e.sum:.17g}", f"the engine is {e.ulp:+.2f} units in the last place away"),
@@ -207,7 +209,8 @@ def write_chain(e: Explanation, console: Console) -> None:
     console.print(Text("\nThe way to the loss, along the largest term of each sum", style="bold"))
     for link in e.chain:
         element = f"{link.blob}{at(link.index)}"
-        terms = f"{link.terms:,} terms, the largest {share(link.share)}" if link.terms > 1 else f"{link.terms} term"
+        few = {0: "no terms", 1: "1 term"}
+        terms = few.get(link.terms, f"{link.terms:,} terms, the largest {share(link.share)}")
         step = f"read by {link.layer} ({link.type}), {terms}" if link.layer else "the objective"
         console.print(f"  {element:<28} diff {link.diff:< 14.7g} {step}", soft_wrap=True)
     convention = "The diff of a blob is the derivative of the loss wrt that blob: it belongs between two layers."

@@ -84,8 +84,7 @@ def pass_state(step: Step) -> dict[str, Any]:
 def wanted_bottoms(layer: Layer, count: int) -> list[bool]:
     """Through which bottoms gradients flow: all but labels, selectors and those that the prototxt cuts off."""
     wanted = list(layer.param.propagate_down) or [True] * count
-    closed = {*layer.unforced_bottoms, count - 1} if layer.type == "Filter" else layer.unforced_bottoms
-    return [yes and i not in closed for i, yes in enumerate(wanted)]
+    return [yes and i not in layer.unforced_bottoms for i, yes in enumerate(wanted)]
 
 
 def address(blob: Blob) -> int:

@@ -11,7 +11,7 @@ from breve.errors import NetError, did_you_mean
 from breve.explain import chain
 from breve.explain.layer_copy import LayerCopy
 from breve.explain.layers import explainer
-from breve.explain.layers.base import Explainer
+from breve.explain.layers.base import Explainer, NoGradient
 from breve.explain.model import Derivation, Explanation, Index, Numeric, Terms
 from breve.explain.numeric import Estimate
 from breve.explain.record import Record, Recorder
@@ -80,7 +80,8 @@ class Pass:
         e = self.explainer(number)
         target = parse_wrt(wrt, e.record)
         index = self._index(e, target, at)
-        remarks = [f"the objective is {self.objective}", *self._whether_it_flows(e, target)]
+        remarks = [f"the objective is {self.objective}", *why_zero(e, target)]
+        e = e if e.flows(target) or not e.gradient else NoGradient(e.record)
         terms = e.terms(target, index)
         value, dtype = e.diffs(target)[index], e.diffs(target).dtype.name
         estimate = e.numeric(target, index) if e.gradient else Estimate(0.0, 0.0, 0.0)
@@ -101,20 +102,25 @@ class Pass:
         if len(index) != len(shape) or any(not 0 <= i < d for i, d in zip(index, shape, strict=True)):
             raise NetError(
                 f"no such element of {wrt.name} of layer '{e.layer.name}'",
-                expected=f"an index below {','.join(map(str, shape))}",
+                expected=f"an index from {','.join('0' for _ in shape)} to {','.join(str(d - 1) for d in shape)}",
                 found=",".join(map(str, index)) or "none",
             )
         return index
 
-    def _whether_it_flows(self, e: Explainer, wrt: Wrt) -> list[str]:
-        """Why the gradient is zero everywhere, where it is."""
-        if not e.gradient:
-            return [f"no gradient flows through a {e.record.type} layer: {e.formula(wrt)}"]
-        if not any(diff.any() for diff in e.record.top_diff):
-            return ["the layer's top diffs are all zero: the objective does not depend on it"]
-        if not wrt.is_param and not e.record.propagate_down[wrt.number]:
-            return ["no gradient flows to this bottom: it is a label, or the prototxt says propagate_down: false"]
+
+def why_zero(e: Explainer, wrt: Wrt) -> list[str]:
+    """Why the gradient is zero everywhere, where it is."""
+    if not e.gradient:
+        return [f"no gradient flows through layers of type {e.record.type}"]
+    if not any(diff.any() for diff in e.record.top_diff):
+        return ["the layer's top diffs are all zero: the objective does not depend on it"]
+    if e.flows(wrt):
         return []
+    if wrt.is_param:
+        return ["no gradient: it is a statistic, which the forward pass moves and no solver learns"]
+    if wrt.number in e.layer.unforced_bottoms:
+        return ["no gradient flows to this bottom: it is read as labels or places, not as values"]
+    return ["no gradient flows to this bottom: the prototxt says propagate_down: false"]
 
 
 def _derivations(e: Explainer, wrt: Wrt, index: Index, terms: Terms) -> dict[str, Derivation | None]:
@@ -125,7 +131,9 @@ def _derivations(e: Explainer, wrt: Wrt, index: Index, terms: Terms) -> dict[str
 
 
 def _numeric(e: Explainer, wrt: Wrt, index: Index, value: float, terms: Terms, estimate: Estimate) -> Numeric:
-    bound = e.rounding(wrt, index, terms) if e.gradient else 0.0
+    if not e.gradient:
+        return Numeric(0.0, 0.0, "no gradient, so no differences were taken")
+    bound = e.rounding(wrt, index, terms)
     scale = max(abs(terms.sum), abs(estimate.value))
     verdict = compare(value, estimate, scale=scale, rounding=bound + e.known_error * scale, exact=terms.sum)
     return Numeric(estimate.value, estimate.step, verdict, estimate.uncertainty)
@@ -135,7 +143,7 @@ def engine_algorithm(e: Explainer, wrt: Wrt) -> str:
     """What computed this gradient: the plan's algorithm, or the layer's backward."""
     chosen = e.algorithm
     if not chosen:
-        return f"{type(e.layer).__name__}.backward"
+        return f"{type(e.layer).__name__}.backward" if e.gradient else "none"
     return chosen["backward_weights" if wrt.is_param else "backward_data"]
 
 
@@ -144,7 +152,7 @@ def algorithm_error(e: Explainer, wrt: Wrt, index: Index) -> float:
 
     Of a gradient wrt data the element's image is looked at, where images do not meet.
     """
-    if not e.gradient or not (wrt.is_param or e.record.propagate_down[wrt.number]):
+    if not e.gradient:
         return 0.0
     images = slice(index[0], index[0] + 1) if e.batchwise and not wrt.is_param and index else slice(None)
     double = LayerCopy(e.record, inputs=[x[images] if x.ndim else x for x in e.record.bottom_data])

@@ -19,7 +19,7 @@ class Accuracy(Layer):
 
     Forward: y = (labels for which fewer than top_k other scores are >= the label's) / (labels not ignored), 0 if
         there are none; a tie counts against the prediction. The second top, if any, is the same for each class.
-    Backward: none; asking for it is an error.
+    Backward: none; asking for it is an error. (`force_backward` passes the layer by, where Caffe aborts.)
     Blobs: bottoms scores (N, C, ...) and one label for each of the N ... predictions; tops a scalar and, if wished, one
         value for each class.
     Fields: accuracy_param: `top_k` (1), `axis` (1) of the classes, `ignore_label` (none).
@@ -29,6 +29,7 @@ class Accuracy(Layer):
 
     bottom_counts: ClassVar[tuple[int, int | None]] = (2, 2)
     top_counts: ClassVar[tuple[int, int | None]] = (1, 2)
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1})
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Find the classes' axis."""
@@ -75,6 +76,8 @@ class ArgMax(Layer):
     Errors: top_k beyond the number of values.
     Source: Caffe's argmax_layer.
     """
+
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset({0})
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Find the axis and give the top its shape."""

@@ -53,7 +53,7 @@ class Layer:
     in_place: ClassVar[bool] = False
     """Top may be the bottom blob itself."""
     unforced_bottoms: ClassVar[frozenset[int]] = frozenset()
-    """Bottoms that force_backward does not reach (labels)."""
+    """Bottoms that force_backward does not reach: labels, and those of layers that have no gradient to give."""
     reshapes_always: ClassVar[bool] = False
     """`reshape` runs before every forward, not only when a bottom's shape has changed (layers of the user's own)."""
     draws: bool = False

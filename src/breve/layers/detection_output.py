@@ -32,6 +32,7 @@ class DetectionOutput(Layer):
     """
 
     bottom_counts: ClassVar[tuple[int, int | None]] = (3, 3)
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset({0, 1, 2})
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Check the fields."""

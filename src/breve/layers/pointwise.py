@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
@@ -174,6 +175,8 @@ class Threshold(ElementwiseLayer):
     Errors: a gradient is asked for.
     Source: Caffe's threshold_layer.
     """
+
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset({0})
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Compare."""

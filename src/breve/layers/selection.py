@@ -175,6 +175,11 @@ class Filter(Layer):
         for source, target in zip(bottom[:-1], top, strict=True):
             target.data[...] = source.data[self.selected]
 
+    @property
+    def unforced_bottoms(self) -> frozenset[int]:  # type: ignore[override]
+        """The selector, which is the last."""
+        return frozenset({len(self.param.bottom) - 1})
+
     def backward(self, top: Sequence[Blob], propagate_down: Sequence[bool], bottom: Sequence[Blob]) -> None:
         """Copy the gradients back to where the samples came from."""
         if propagate_down[-1]:

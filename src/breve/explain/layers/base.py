@@ -79,6 +79,18 @@ class Explainer:
         """Whether a parameter has a gradient; statistics do not."""
         return True
 
+    def flows(self, wrt: Wrt) -> bool:
+        """Whether a gradient flows to a bottom or a parameter."""
+        if wrt.is_param:
+            return self.gradient and self.learns(wrt.number)
+        return self.gradient and self.record.propagate_down[wrt.number]
+
+    def targets(self) -> list[Wrt]:
+        """Every bottom and parameter that a gradient flows to."""
+        bottoms = [Wrt(False, i) for i in range(len(self.record.bottom_data))]
+        params = [Wrt(True, i) for i in range(len(self.record.param_data))]
+        return [wrt for wrt in bottoms + params if self.flows(wrt)]
+
     def kinks(self, bottom: int, inputs: Sequence[np.ndarray], radius: float) -> Kinks | None:
         """Elements of an input within `radius` of a place where the derivative jumps; None where it never does."""
         return None
@@ -214,7 +226,7 @@ class NoGradient(Explainer):
     """A layer that no gradient flows through: `reason` says why."""
 
     gradient = False
-    reason: ClassVar[str] = "it has no gradient"
+    reason: ClassVar[str] = "the gradient is zero, by rule"
 
     def formula(self, wrt: Wrt) -> str:
         """Why there is none."""

@@ -48,8 +48,8 @@ def _rotated(e: ConvolutionExplainer, wrt: Wrt, index: Index) -> Derivation:
     products = patch * rotated
     shown = int(np.abs(products).reshape(len(k), -1).sum(1).argmax())
     text = (
-        f"{_spaced(e)}, correlated with the kernel rotated by 180 degrees, input and output channels exchanged: the full "
-        "correlation, cut to the input's size. Shown is the output channel that adds most."
+        f"{_spaced(e)}, correlated with the kernel rotated by 180 degrees, input and output channels exchanged: the "
+        "full correlation, cut to the input's size. Shown is the output channel that adds most."
     )
     matrices = _pair(f"dY[{image}, {k[shown]}] under the kernel", patch[shown], "rotated kernel", rotated[shown])
     return Derivation("correlation with the rotated kernel", math.fsum(products.ravel()), text, matrices)

@@ -118,4 +118,4 @@ class EltwiseExplainer(Explainer):
             return None
         stacked = np.sort(np.stack(inputs), axis=0)
         near = stacked[-1] - stacked[-2] <= radius
-        return Kinks(near & (inputs[bottom] >= stacked[-2]), "tie in a maximum")
+        return Kinks(near & (inputs[bottom] >= stacked[-2]), "tie in a maximum at")

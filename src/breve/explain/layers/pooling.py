@@ -117,7 +117,7 @@ class PoolingExplainer(Linear):
             cells = inputs[0][:, :, rows, columns]
             close = cells >= cells.max(axis=(2, 3), keepdims=True) - radius
             near[:, :, rows, columns] |= close & (close.sum(axis=(2, 3), keepdims=True) > 1)
-        return Kinks(near, "tie in a maximum")
+        return Kinks(near, "tie in a maximum at")
 
     def _inside(self, axis: int, out: int) -> slice:
         start = out * self.stride[axis] - self.pad[axis]

@@ -8,13 +8,13 @@ import os
 import re
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from breve.explain.page.content import content
 from breve.explain.unfold import Pass
+from breve.proto.files import whole_file
 
 __all__ = ["write_demo_page", "write_page"]
 
@@ -36,17 +36,12 @@ def write_page(
 ) -> None:
     """Write the page of a pass, opened at one element. `cells` is about how many numbers it may hold.
 
-    The file appears whole or not at all. Raises NetError.
+    The file appears whole or not at all. Raises NetError, and FileFormatError where it cannot be written.
     """
     found = run.explain(layer, wrt, at)
     document = render(content(run, found, cells))
-    target = Path(path)
-    beside = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        beside.write_text(document, encoding="utf-8")
-        os.replace(beside, target)
-    finally:
-        beside.unlink(missing_ok=True)
+    with whole_file(path) as temporary:
+        temporary.write_text(document, encoding="utf-8")
 
 
 def write_demo_page(net: Any, path: str | os.PathLike[str], layer: str | None = None) -> None:

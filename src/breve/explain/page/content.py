@@ -37,7 +37,7 @@ class Content:
         self.blocks = Blocks(run, found, cells)
         self._blob_numbers: dict[int, int] = {}
         explainers = [run.explainer(number) for number in run.records]
-        listing = [w for e in explainers if not computes_itself(e) for w in targets(e.record, e)]
+        listing = [w for e in explainers if not computes_itself(e) for w in e.targets()]
         self._limits = Limits.shared_by(len(listing))
         self._rests: dict[int, list[np.ndarray] | None] = {}
 
@@ -65,7 +65,7 @@ class Content:
             "bottoms": [self._blob(number, record, "bottom", i) for i in range(len(record.bottom_data))],
             "tops": [self._blob(number, record, "top", i) for i in range(len(record.top_data))],
             "params": [self._param(number, e, i) for i in range(len(record.param_data))],
-            "targets": {w.name: self._target(number, e, w) for w in targets(record, e)},
+            "targets": {w.name: self._target(number, e, w) for w in e.targets()},
             "no_gradient": "" if e.gradient else e.formula(Wrt(False, 0)),
             "geometry": geometry(e),
             "symbols": [vars(s) for s in chain.symbols(self.run, number)],
@@ -90,7 +90,7 @@ class Content:
             "name": wrt.name,
             "shape": list(data.shape),
             "data": self.store.add(data, blocks),
-            "diff": self.store.add(diff, blocks) if e.learns(i) and e.gradient else None,
+            "diff": self.store.add(diff, blocks) if e.flows(wrt) else None,
             "rest": None if rest is None else self.store.add(rest, blocks),
         }
 
@@ -127,14 +127,6 @@ class Content:
             "error": self.found.algorithm_error if is_start else None,
             "rows": rows,
         }
-
-
-def targets(record: Record, e: Explainer) -> list[Wrt]:
-    """Everything that the layer has a gradient wrt."""
-    if not e.gradient:
-        return []
-    bottoms = [Wrt(False, i) for i, flows in enumerate(record.propagate_down) if flows]
-    return bottoms + [Wrt(True, i) for i in range(len(record.param_data)) if e.learns(i)]
 
 
 def computes_itself(e: Explainer) -> bool:
