@@ -1,15 +1,12 @@
 """Depthwise convolution: group = channels, vectors along the channels, no product of matrices.
 
-Each pass is made of correlations along rows, between an input and an output: for forward these are bottom and top; for
-backward_data top and bottom, and with stride s the s x s phases of the bottom's pixels, each of which meets its own
-taps. A channel multiplier repeats the bottom's channels, so that there is one for each output.
+Each pass is correlations along rows, as `depthwise_plan.py` lays them out. A channel multiplier repeats the bottom's
+channels, so that there is one for each output.
 """
 
 from __future__ import annotations
 
-import math
-from functools import cache
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 from numba import prange
@@ -17,51 +14,13 @@ from numba import prange
 from breve.kernels import microkernel
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
+from breve.kernels.convolution.depthwise_plan import STRIPS, PassPlan, plan_pass
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.scratch import scratch
 from breve.kernels.microkernel import call
-from breve.kernels.microkernel.depthwise import Run
 from breve.kernels.threads import kernel
 
-PIXELS, PIXELS_WEIGHTS = 4, 14  # of a run: forward they are sums in registers; for the weights' gradient the taps are
 LINE = 16  # elements of a cache line
-STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
-
-
-class Phase(NamedTuple):
-    """Along an axis: output o lies at first + o stride, and meets tap j at input in_first + o in_stride + j step."""
-
-    first: int
-    stride: int
-    outputs: int
-    in_first: int
-    in_stride: int
-    step: int
-    taps: tuple[int, ...]
-    """Which taps of the kernel, by j."""
-
-
-class Plane(NamedTuple):
-    """What the loops over images and rows need to know of a pair of phases."""
-
-    batch: int
-    in_h: int
-    in_w: int
-    out_h: int
-    out_w: int
-    channels: int
-    first: int
-    stride: int
-    outputs: int
-    in_first: int
-    in_stride: int
-    step: int
-    rows: int
-    """Taps along the column."""
-    w_row: int
-    w_tap: int
-    y_col: int
-    strips: int
 
 
 class Depthwise(Algorithm):
@@ -83,41 +42,33 @@ class Depthwise(Algorithm):
         self._multiplier = geometry.num_output // geometry.channels
         self._channels_pad = (-(-geometry.num_output // LINE) + 1) * LINE  # a line more: taps in different cache sets
         self._fetch = microkernel.prefetch_address(self.dtype)
-        g, axes = geometry, range(2)
-        self._forward_phases = [[forward_phase(g, axis)] for axis in axes]
-        self._data_phases = [backward_phases(g, axis) for axis in axes]
+        self._plans: dict[str, PassPlan] = {}
 
     def forward(
         self, bottom_data: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, top_data: np.ndarray, relu: bool
     ) -> None:
         """Every output row by runs of pixels."""
-        start = np.zeros(self.geometry.num_output, self.dtype) if bias is None else bias
-        self._correlate(self._repeated(bottom_data), weight, top_data, self._forward_phases, start, relu)
+        self._correlate("forward", self._repeated(bottom_data), weight, bias, relu, top_data)
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """The same from top to bottom, phase by phase of the stride."""
-        start = np.zeros(self.geometry.num_output, self.dtype)
         if self._multiplier == 1:
-            self._correlate(top_diff, weight, bottom_diff, self._data_phases, start, False)
+            self._correlate("backward_data", top_diff, weight, None, False, bottom_diff)
             return
-        size = bottom_diff.size * self._multiplier
-        repeated = scratch("v", size, self.dtype)[:size].reshape(*bottom_diff.shape[:3], -1)
-        self._correlate(top_diff, weight, repeated, self._data_phases, start, False)
-        _sum_repeated(repeated.reshape(-1), bottom_diff.reshape(-1), self._multiplier)
+        repeated = scratch("v", bottom_diff.size * self._multiplier, self.dtype)
+        self._correlate("backward_data", top_diff, weight, None, False, repeated)
+        _sum_repeated(repeated, bottom_diff.reshape(-1), self._multiplier)
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """Sums over strips of rows of each image, then their sum in a fixed order."""
-        (phase_h,), (phase_w,) = self._forward_phases
-        x = self._repeated(bottom_data)
-        plane = self._plane(x, top_diff, phase_h, phase_w)
-        size = plane.rows * plane.w_row
-        parts = scratch("w", plane.batch * plane.strips * size, self.dtype)[: plane.batch * plane.strips * size]
-        addresses, starts = _runs(phase_w, plane.in_w, self.dtype.char, accumulate=True)
-        _accumulate(x.reshape(-1), parts.reshape(-1, size), top_diff.reshape(-1), plane, addresses, starts, self._fetch)
-        total = parts.reshape(-1, *self.geometry.kernel, self._channels_pad).sum(0)[..., : self.geometry.num_output]
-        weight_diff += total.transpose(2, 0, 1)[:, None]
+        x, p = self._repeated(bottom_data).reshape(-1), self._plan("backward_weights")
+        parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
+        sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
+        _accumulate(x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.starts, self._fetch)
+        total = sums.reshape(parts, len(p.taps), self._channels_pad).sum(0)[:, : len(weight_diff)]
+        weight_diff += total.T.reshape(weight_diff.shape)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
@@ -131,109 +82,72 @@ class Depthwise(Algorithm):
         return repeated
 
     def _correlate(
-        self, x: np.ndarray, weight: np.ndarray, y: np.ndarray, phases: list[list[Phase]], bias: np.ndarray, relu: bool
+        self, pass_name: str, x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, relu: bool, y: np.ndarray
     ) -> None:
-        for phase_h in phases[0]:
-            for phase_w in phases[1]:
-                plane = self._plane(x, y, phase_h, phase_w)
-                addresses, starts = _runs(phase_w, plane.in_w, self.dtype.char, accumulate=False)
-                w = self._packed(weight, phase_h, phase_w)
-                _correlate(x.reshape(-1), w, y.reshape(-1), plane, addresses, starts, bias, int(relu), self._fetch)
-
-    def _packed(self, weight: np.ndarray, phase_h: Phase, phase_w: Phase) -> np.ndarray:
-        """The weights of a phase's taps, channels last and padded."""
-        packed = np.zeros((len(phase_h.taps), len(phase_w.taps), self._channels_pad), self.dtype)
-        packed[..., : len(weight)] = weight[:, 0][:, phase_h.taps][:, :, phase_w.taps].transpose(1, 2, 0)
-        return packed.reshape(-1)
-
-    def _plane(self, x: np.ndarray, y: np.ndarray, phase_h: Phase, phase_w: Phase) -> Plane:
-        batch, in_h, in_w, channels = x.shape
-        w_row = len(phase_w.taps) * self._channels_pad
-        strips = min(phase_h.outputs, -(-STRIPS // batch))
-        return Plane(
-            batch, in_h, in_w, y.shape[1], y.shape[2], channels, phase_h.first, phase_h.stride, phase_h.outputs,
-            phase_h.in_first, phase_h.in_stride, phase_h.step, len(phase_h.taps), w_row, self._channels_pad,
-            phase_w.stride * channels, strips,
+        p, outputs = self._plan(pass_name), len(weight)
+        packed = np.zeros((len(p.taps), self._channels_pad), self.dtype)
+        packed[:, :outputs] = weight.reshape(outputs, -1).T[p.taps]
+        start = np.zeros(outputs, self.dtype) if bias is None else bias
+        _correlate(
+            x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.starts, start,
+            int(relu), self._fetch,
         )  # fmt: skip
 
-
-def forward_phase(g: ConvGeometry, axis: int) -> Phase:
-    """All outputs meet all taps."""
-    taps = tuple(range(g.kernel[axis]))
-    return Phase(0, 1, g.out_shape[axis], -g.pad[axis], g.stride[axis], g.dilation[axis], taps)
-
-
-def backward_phases(g: ConvGeometry, axis: int) -> list[Phase]:
-    """Pixel i of the bottom meets tap t at output (i + pad - t dilation) / stride, where that is a whole number."""
-    stride, pad, dilation, size = g.stride[axis], g.pad[axis], g.dilation[axis], g.in_shape[axis]
-    phases = []
-    for first in range(min(stride, size)):
-        taps = [t for t in reversed(range(g.kernel[axis])) if (first + pad - t * dilation) % stride == 0]
-        in_first = (first + pad - taps[0] * dilation) // stride if taps else 0
-        count, step = -(-(size - first) // stride), dilation // math.gcd(dilation, stride)
-        phases.append(Phase(first, stride, count, in_first, 1, step, tuple(taps)))
-    return phases
-
-
-@cache
-def _runs(phase: Phase, in_size: int, dtype: str, accumulate: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Addresses of the functions for a row's runs of pixels, and (first input, first output) of each run."""
-    most = PIXELS_WEIGHTS if accumulate else PIXELS
-    pixels = -(-phase.outputs // -(-phase.outputs // most))
-    addresses, starts = [], []
-    for o in range(0, phase.outputs, pixels):
-        count, start = min(pixels, phase.outputs - o), phase.in_first + o * phase.in_stride
-        end = (count - 1) * phase.in_stride + (len(phase.taps) - 1) * phase.step + 1
-        first, last = max(0, -start), min(end, in_size - start)
-        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last))
-        addresses.append(microkernel.depthwise_address(dtype, run, accumulate))
-        starts.append((start, phase.first + o * phase.stride))
-    return np.array(addresses, np.int64), np.array(starts, np.int64)
+    def _plan(self, pass_name: str) -> PassPlan:
+        if pass_name not in self._plans:
+            self._plans[pass_name] = plan_pass(self.geometry, self.dtype.char, pass_name, self._channels_pad)
+        return self._plans[pass_name]
 
 
 @kernel
-def _correlate(x, w, y, s, addresses, starts, bias, relu, fetch):
-    """Row by row; while one is computed, the input rows that only the next one needs are fetched."""
-    runs = addresses.size
+def _correlate(x, w, y, s, phases, addresses, starts, bias, relu, fetch):
+    """Row by row of all phases; while one is computed, the input rows that only the next one needs are fetched."""
     for work in prange(s.batch * s.outputs):
         image, o = work // s.outputs, work % s.outputs
-        base = s.in_first + o * s.in_stride
-        first = (max(0, -base) + s.step - 1) // s.step
-        last = max(first, min(s.rows, (s.in_h - 1 - base) // s.step + 1))
-        x_row = (image * s.in_h + base + first * s.step) * s.in_w
-        y_row = (image * s.out_h + s.first + o * s.stride) * s.out_w
-        ahead, fresh = (image * s.in_h + base + (s.rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
-        for run in range(runs):
-            begin, end = fresh * run // runs, fresh * (run + 1) // runs
-            call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
-            call(
-                addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels, w,
-                first * s.w_row, s.w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels, s.y_col, last - first,
-                s.channels, bias, 0, relu,
-            )  # fmt: skip
+        fetched = False
+        for phase in phases:
+            first_y, outputs, in_first, rows, w0, w_row, run0, runs = phase
+            if o < outputs:
+                base = in_first + o * s.in_stride
+                first = (max(0, -base) + s.step - 1) // s.step
+                last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
+                x_row = (image * s.in_h + base + first * s.step) * s.in_w
+                y_row = (image * s.out_h + first_y + o * s.stride) * s.out_w
+                ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
+                for run in range(runs):
+                    if not fetched:
+                        begin, end = fresh * run // runs, fresh * (run + 1) // runs
+                        call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
+                    start_x, start_y = starts[run0 + run]
+                    call(
+                        addresses[run0 + run], x, (x_row + start_x) * s.channels, s.step * s.in_w * s.channels,
+                        s.channels, w, w0 + first * w_row, w_row, s.w_tap, y, (y_row + start_y) * s.channels, s.y_col,
+                        last - first, s.channels, bias, 0, relu,
+                    )  # fmt: skip
+                fetched = True
 
 
 @kernel
-def _accumulate(x, parts, y, s, addresses, starts, fetch):
+def _accumulate(x, parts, y, s, phase, addresses, starts, fetch):
     """Strip by strip of rows, each with sums of its own."""
-    runs = addresses.size
+    _, _, in_first, rows, _, w_row, _, runs = phase
     for work in prange(s.batch * s.strips):
         image, strip = work // s.strips, work % s.strips
         parts[work, :] = 0
         for o in range(s.outputs * strip // s.strips, s.outputs * (strip + 1) // s.strips):
-            base = s.in_first + o * s.in_stride
+            base = in_first + o * s.in_stride
             first = (max(0, -base) + s.step - 1) // s.step
-            last = max(first, min(s.rows, (s.in_h - 1 - base) // s.step + 1))
+            last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
             x_row = (image * s.in_h + base + first * s.step) * s.in_w
             y_row = (image * s.out_h + o) * s.out_w
-            ahead, fresh = (image * s.in_h + base + (s.rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
+            ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
             for run in range(runs):
                 begin, end = fresh * run // runs, fresh * (run + 1) // runs
                 call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
                 call(
                     addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels,
-                    parts[work], first * s.w_row, s.w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels,
-                    s.channels, last - first, s.channels, x, 0, 0,
+                    parts[work], first * w_row, w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels, s.channels,
+                    last - first, s.channels, x, 0, 0,
                 )  # fmt: skip
 
 

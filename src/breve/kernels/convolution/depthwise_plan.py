@@ -1,0 +1,139 @@
+"""A pass of a depthwise convolution: which rows, runs of pixels and taps meet, all known before the data comes.
+
+Each pass is made of correlations along rows, between an input and an output: for forward and backward_weights these are
+bottom and top; for backward_data top and bottom, and with stride s the s x s phases of the bottom's pixels, each of
+which meets its own taps.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from breve.kernels import microkernel
+from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.microkernel.depthwise import Run
+
+PIXELS, PIXELS_WEIGHTS = 4, 14  # of a run: forward they are sums in registers; for the weights' gradient the taps are
+STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
+
+
+class Phase(NamedTuple):
+    """Along an axis: output o lies at first + o stride, and meets tap j at input in_first + o in_stride + j step."""
+
+    first: int
+    stride: int
+    outputs: int
+    in_first: int
+    in_stride: int
+    step: int
+    taps: tuple[int, ...]
+    """Which taps of the kernel, by j."""
+
+
+class Plane(NamedTuple):
+    """What the loops over images and rows need to know of an input and an output."""
+
+    batch: int
+    in_h: int
+    in_w: int
+    out_h: int
+    out_w: int
+    channels: int
+    stride: int
+    in_stride: int
+    step: int
+    outputs: int
+    """Rows of the largest phase."""
+    w_tap: int
+    y_col: int
+    strips: int
+
+
+class PhaseRow(NamedTuple):
+    """A pair of phases, of rows and of columns, as the loops read it."""
+
+    first: int
+    outputs: int
+    in_first: int
+    rows: int
+    """Taps along the column."""
+    w0: int
+    """Where its weights begin."""
+    w_row: int
+    run: int
+    """Its first run of pixels."""
+    runs: int
+
+
+class PassPlan(NamedTuple):
+    """One pass."""
+
+    plane: Plane
+    phases: np.ndarray
+    """A PhaseRow for each pair of phases."""
+    addresses: np.ndarray
+    """Of the functions for all runs of pixels."""
+    starts: np.ndarray
+    """(first input, first output) of each run."""
+    taps: np.ndarray
+    """Places in the kernel in the order of the packed weights."""
+
+
+def forward_phase(g: ConvGeometry, axis: int) -> Phase:
+    """All outputs meet all taps."""
+    taps = tuple(range(g.kernel[axis]))
+    return Phase(0, 1, g.out_shape[axis], -g.pad[axis], g.stride[axis], g.dilation[axis], taps)
+
+
+def backward_phases(g: ConvGeometry, axis: int) -> list[Phase]:
+    """Pixel i of the bottom meets tap t at output (i + pad - t dilation) / stride, where that is a whole number."""
+    stride, pad, dilation, size = g.stride[axis], g.pad[axis], g.dilation[axis], g.in_shape[axis]
+    phases = []
+    for first in range(min(stride, size)):
+        taps = [t for t in reversed(range(g.kernel[axis])) if (first + pad - t * dilation) % stride == 0]
+        in_first = (first + pad - taps[0] * dilation) // stride if taps else 0
+        count, step = -(-(size - first) // stride), dilation // math.gcd(dilation, stride)
+        phases.append(Phase(first, stride, count, in_first, 1, step, tuple(taps)))
+    return phases
+
+
+def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPlan:
+    """Order the pairs of phases, their runs of pixels and their taps, whose weights are `w_tap` elements each."""
+    forward = pass_name != "backward_data"
+    in_shape, out_shape = (g.in_shape, g.out_shape) if forward else (g.out_shape, g.in_shape)
+    phases_h, phases_w = ([forward_phase(g, axis)] if forward else backward_phases(g, axis) for axis in (0, 1))
+    rows: list[PhaseRow] = []
+    addresses: list[int] = []
+    starts: list[tuple[int, int]] = []
+    taps: list[int] = []
+    for h in phases_h:
+        for w in phases_w:
+            runs = _runs(w, in_shape[1], dtype, pass_name == "backward_weights")
+            w0, w_row = len(taps) * w_tap, len(w.taps) * w_tap
+            rows.append(PhaseRow(h.first, h.outputs, h.in_first, len(h.taps), w0, w_row, len(starts), len(runs)))
+            addresses += [address for address, _ in runs]
+            starts += [start for _, start in runs]
+            taps += [tap_h * g.kernel[1] + tap_w for tap_h in h.taps for tap_w in w.taps]
+    h, w = phases_h[0], phases_w[0]
+    plane = Plane(
+        g.batch, *in_shape, *out_shape, g.num_output, h.stride, h.in_stride, h.step, h.outputs, w_tap,
+        w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)),
+    )  # fmt: skip
+    return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, starts, taps)))  # type: ignore
+
+
+def _runs(phase: Phase, in_size: int, dtype: Any, accumulate: bool) -> list[tuple[int, tuple[int, int]]]:
+    """A row's runs of pixels: the address of a function, and (first input, first output)."""
+    most = PIXELS_WEIGHTS if accumulate else PIXELS
+    pixels = -(-phase.outputs // -(-phase.outputs // most))
+    runs = []
+    for o in range(0, phase.outputs, pixels):
+        count, start = min(pixels, phase.outputs - o), phase.in_first + o * phase.in_stride
+        end = (count - 1) * phase.in_stride + (len(phase.taps) - 1) * phase.step + 1
+        first, last = max(0, -start), min(end, in_size - start)
+        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last))
+        runs.append((microkernel.depthwise_address(dtype, run, accumulate), (start, phase.first + o * phase.stride)))
+    return runs
