@@ -118,11 +118,11 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
             starts += [start for _, start in runs]
             taps += [tap_h * g.kernel[1] + tap_w for tap_h in h.taps for tap_w in w.taps]
     h, w = phases_h[0], phases_w[0]
-    plane = Plane(
+    plane = Plane(  # type: ignore[call-arg]  # two axes: their shapes have two elements
         g.batch, *in_shape, *out_shape, g.num_output, h.stride, h.in_stride, h.step, h.outputs, w_tap,
         w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)),
     )  # fmt: skip
-    return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, starts, taps)))  # type: ignore
+    return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, starts, taps)))
 
 
 def _runs(phase: Phase, in_size: int, dtype: Any, accumulate: bool) -> list[tuple[int, tuple[int, int]]]:
