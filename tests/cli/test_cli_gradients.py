@@ -169,6 +169,27 @@ def test_wrong_questions_are_answered_on_one_line(breve, small, options, said):
     assert "Traceback" not in result.err
 
 
+def test_a_gradient_that_training_leaves_out_says_so(breve, folder):
+    frozen = 'name: "cut" type: "Convolution" param { lr_mult: 0 }'
+    text = ZERO.replace("propagate_down: false", "").replace('name: "cut" type: "Convolution"', frozen)
+    (folder / "frozen.prototxt").write_text(text)
+    asked = ("--model", "frozen.prototxt", "--layer", "cut", "--at", "0,0,0,0")
+    assert "its lr_mult is 0; it is computed here" in breve("explain", *asked, "--wrt", "weights").out
+    assert "nothing below learns; it is computed here" in breve("explain", *asked, "--wrt", "data").out
+    assert "training leaves it out" not in breve("explain", *asked[:-1], "0", "--wrt", "bias").out
+
+
+def test_an_empty_batch_is_named(breve, folder):
+    (folder / "empty.prototxt").write_text(ZERO.replace("dim: [2, 3", "dim: [0, 3").replace("dim: 2", "dim: 0"))
+    found = breve("explain", "--model", "empty.prototxt", "--layer", "ip", "--wrt", "weights", "--at", "0,0")
+    assert (found.code, found.err.strip()) == (
+        1,
+        "error: layer 'ip' reads an empty batch: there is no gradient to explain",
+    )
+    checked = breve("check", "--model", "empty.prototxt")
+    assert (checked.code, "nothing was checked" in checked.out) == (0, True)
+
+
 @pytest.mark.parametrize(
     ("layer", "wrt", "at", "why"),
     [

@@ -130,6 +130,15 @@ def test_kinks_and_ties_are_named_and_are_not_wrong():
     assert "tie in a maximum at (0,0,0,0), value 0 (and " in verdicts["p"]
 
 
+def test_long_sums_of_like_terms_may_round_far():
+    mean = 'layer { name: "p" type: "Pooling" bottom: "x" top: "y" pooling_param { pool: AVE global_pooling: true } }'
+    net = net_of(mean, (1, 1, 120, 120))
+    net.blobs["x"].data[...] = 2.94
+    net.forward()
+    assert abs(net.blobs["y"].data.item() / 2.94 - 1) > 1e-4  # in float32, one after the other
+    assert check(net).ok
+
+
 def test_the_net_is_left_as_it_was():
     net = net_of(
         CONV
@@ -189,5 +198,5 @@ def test_mistake_in_the_sweep_of_several_layers_is_found(monkeypatch):
 
     monkeypatch.setattr(ScaledNormalisation, "sweep_backward", spoiled)
     (finding,) = check(net_of(NORMALISED, (3, 2, 6, 6)), quick=True).wrong
-    assert (finding.layer, finding.wrt, finding.what) == ("(the whole net)", "s[0]", "engine")
+    assert (finding.layer, finding.wrt, finding.what) == ("(the whole net)", "s weights", "engine")
     assert "as the net runs" in finding.verdict

@@ -28,7 +28,7 @@ def check(
     from breve.explain import check as check_net
     from breve.explain import render_check
 
-    with prepared_net(model, weights, input_file, scale, seed, phase) as net:
+    with prepared_net(model, weights, input_file, scale, seed, phase, layer) as net:
         report = check_net(net, layer, quick=quick, seed=seed)
     print_wide(lambda console: render_check.write(report, console))
     if json_file:

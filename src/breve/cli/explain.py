@@ -34,7 +34,7 @@ def explain(
     from breve.explain.unfold import Pass
 
     at, most = _index(index), _count(terms)
-    with prepared_net(model, weights, input_file, scale, seed, phase) as net:
+    with prepared_net(model, weights, input_file, scale, seed, phase, layer) as net:
         run = Pass(net, seed, first="" if html else layer)
         found = run.explain(layer, wrt, at)
         if json_file:

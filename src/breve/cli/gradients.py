@@ -44,14 +44,26 @@ def net_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextmanager
 def prepared_net(
-    model: str, weights: str | None, input_file: str | None, scale: float, seed: int, phase: str
+    model: str,
+    weights: str | None,
+    input_file: str | None,
+    scale: float,
+    seed: int,
+    phase: str,
+    layer: str | None = None,
 ) -> Iterator[Any]:
-    """The net, run forward once on its input: the file's, its data layers', or random numbers."""
+    """The net, run forward once on its input: the file's, its data layers', or random numbers.
+
+    Raises NetError at once where it has no such layer.
+    """
+    from breve.errors import NetError, did_you_mean
     from breve.explain.batch import fill_empty_inputs, read_inputs
     from breve.net import Net
 
     net = Net(model, phase.upper(), weights=weights, seed=seed)
     try:
+        if layer and layer not in net.layer_names:
+            raise NetError(f"no layer is named '{layer}'", hint=did_you_mean(layer, net.layer_names))
         if input_file:
             read_inputs(net, input_file, scale)
         sources = [step for step in net.steps if not step.bottom]

@@ -29,7 +29,9 @@ def check(net: Any, layer: str | None = None, *, quick: bool = False, seed: int 
         report.remarks.append(f"the objective is {run.objective}")
         for number in [run.number(layer)] if layer else range(len(run.records)):
             report.findings += layer_findings(run, number, quick=quick, seed=seed)
-        if layer is None:
+        if not report.findings:
+            report.remarks.append("nothing was checked: no gradient flows here, or the batch is empty")
+        elif layer is None:
             report.findings += net_findings(run, quick=quick, seed=seed)
     finally:
         for blob, _ in filled:

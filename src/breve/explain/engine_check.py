@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -50,10 +51,16 @@ class EngineCheck:
         return isinstance(self.e, Linear)
 
     def _bounds(self, exact: Arrays) -> Arrays:
-        """For every array how far rounding may move its elements."""
+        """For every array how far rounding may move its elements.
+
+        Forward, n like terms in a row, as an average of a plain area has them, may be off by n eps / 4. Backward the
+        seeds have both signs, so that roundings cancel but for the root of n.
+        """
         sizes = self._run(self._absolute()) if self._is_linear else self._moved_by_rounding(exact)
-        grow = self.eps * (8 + np.sqrt(self._most_terms()) / 2)
-        return tuple([np.asarray(grow * np.abs(a).max(initial=0)) for a in side] for side in sizes)  # type: ignore[return-value]
+        forward, backward = self._most_terms()
+        grow = self.eps * (8 + forward / 4), *[self.eps * (8 + math.sqrt(backward))] * 2
+        sides = zip(grow, sizes, strict=True)
+        return tuple([np.asarray(by * np.abs(a).max(initial=0)) for a in side] for by, side in sides)  # type: ignore[return-value]
 
     def _absolute(self) -> Record:
         """The record with absolute values: a linear layer then gives the sums of its terms' absolute values."""
@@ -80,14 +87,17 @@ class EngineCheck:
         data = [x * (1 + self.eps * rng.uniform(-1, 1, x.shape)) if flows else x for x, flows in inputs]
         return replace(self.record, bottom_data=data)
 
-    def _most_terms(self) -> int:
-        """The length of the longest sum among the gradients, looked at in the middle."""
-        lengths = [1]
+    def _most_terms(self) -> tuple[float, float]:
+        """The length of the longest sum forward and backward, by the gradients' elements in the middle."""
+        forward, backward = [1.0], [1.0]
+        outputs = sum(top.size for top in self.record.top_data)
         for wrt in self.check.e.targets():
-            shape = self.check.e.values(wrt).shape
-            if all(shape):
-                lengths.append(len(self.check.e.terms(wrt, tuple(d // 2 for d in shape))))
-        return max(lengths)
+            values = self.check.e.values(wrt)
+            if values.size:
+                terms = len(self.check.e.terms(wrt, tuple(d // 2 for d in values.shape)))
+                backward.append(terms)
+                forward.append(terms * values.size / max(1, outputs))
+        return max(forward), max(backward)
 
     def _compare(self, name: str, pass_name: str, found: np.ndarray, exact: np.ndarray, bound: np.ndarray) -> Finding:
         algorithm = self.e.algorithm.get(pass_name, "")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -14,7 +14,10 @@ from breve.explain.replica import Replica
 from breve.explain.twin import address, is_source
 from breve.explain.unfold import Pass
 from breve.explain.verdict import compare, tolerance
+from breve.explain.wrt import Wrt
 
+ALL = "all parameters and inputs"
+UNTOLD = "cannot tell, kinks or ties just here"
 LARGEST_STEP = 1e-6  # a long net has many kinks: small steps cross few of them
 MOST_MOVED = 1 << 18  # elements of a blob that a direction moves
 
@@ -50,11 +53,23 @@ def net_findings(run: Pass, *, quick: bool, seed: int = 0) -> Iterator[Finding]:
     if not parts:
         return
     together = [_along(replica, parts, rng) for _ in range(1 if quick else 2)]
-    if all(f.ok for f in together):
+    if all(f.ok and f.verdict != UNTOLD for f in together):
         yield together[0]
         return
     apart = [_along(replica, [part], rng) for part in parts]
-    yield from [f for f in apart if not f.ok] or together
+    wrong = [f for f in apart if not f.ok] or [f for f in together if not f.ok]
+    yield from wrong or [_those_told(apart)]
+
+
+def _those_told(apart: Sequence[Finding]) -> Finding:
+    """One finding for parameters and inputs that were moved one by one, because together they met kinks."""
+    told = [f for f in apart if f.verdict != UNTOLD]
+    if not told:
+        return replace(apart[0], wrt=ALL)
+    others = ", ".join(f.wrt for f in apart if f.verdict == UNTOLD)
+    worst = max(f.error for f in told)
+    verdict = f"agrees (to {worst:.1g})" + (f"; {UNTOLD}: {others}" if others else "")
+    return replace(told[0], wrt=f"{len(told)} of {len(apart)} parameters and inputs", verdict=verdict, error=worst)
 
 
 def _engine_findings(run: Pass, exact: Replica, seed: int) -> Iterator[Finding]:
@@ -81,7 +96,7 @@ def _engine_findings(run: Pass, exact: Replica, seed: int) -> Iterator[Finding]:
 def _errors(engine: Replica, exact: Replica) -> dict[str, float]:
     """How far each parameter's gradient lies from the exact one, relative to its size."""
     pairs = {
-        f"{step.layer.name}[{i}]": (blob.diff, other.diff)
+        f"{step.layer.name} {Wrt(True, i).name}": (blob.diff, other.diff)
         for step, twin in zip(engine.steps, exact.steps, strict=True)
         if step.layer.type != "BatchNorm"
         for i, (blob, other) in enumerate(zip(step.layer.blobs, twin.layer.blobs, strict=True))
@@ -99,7 +114,7 @@ def _moved(replica: Replica) -> list[tuple[str, Blob]]:
     found: dict[int, tuple[str, Blob]] = {}
     for step in replica.steps:
         for i, blob in enumerate(step.layer.blobs if step.needs_backward and step.layer.type != "BatchNorm" else ()):
-            found.setdefault(address(blob), (f"{step.layer.name}[{i}]", blob))
+            found.setdefault(address(blob), (f"{step.layer.name} {Wrt(True, i).name}", blob))
     inputs = [top for step in replica.steps if is_source(step.layer) for top in step.top]
     for step in replica.steps:
         for blob, flows in zip(step.bottom, step.propagate_down, strict=True):
@@ -127,7 +142,7 @@ def _along(replica: Replica, parts: list[Part], rng: np.random.Generator) -> Fin
     estimate = derivative(change, largest=LARGEST_STEP, noise=1e-15 * abs(loss))
     scale = max(norm, abs(analytic), abs(estimate.value))
     ok = bool(estimate.kink) or abs(analytic - estimate.value) <= tolerance(estimate, scale)
-    verdict = "cannot tell: kinks or ties just here" if estimate.kink else compare(analytic, estimate, scale=scale)
-    wrt = "all parameters and inputs" if len(parts) > 1 else parts[0].name
+    verdict = UNTOLD if estimate.kink else compare(analytic, estimate, scale=scale)
+    wrt = ALL if len(parts) > 1 else parts[0].name
     error = abs(analytic - estimate.value) / scale if scale else 0.0
     return Finding("(the whole net)", "Net", wrt, "net", verdict, ok, error, None, analytic, estimate.value)

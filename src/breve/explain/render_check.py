@@ -24,21 +24,26 @@ def write(report: Report, console: Console) -> None:
         console.print(Text(remark, style="dim"), soft_wrap=True)
     for (layer, kind), findings in groupby(report.findings, key=lambda f: (f.layer, f.type)):
         console.print(Text.assemble((layer, "bold"), f"  {kind}"), soft_wrap=True)
-        for finding in findings:
-            console.print(_line(finding), soft_wrap=True)
+        lines = list(findings)
+        width = max(10, *(len(f.wrt) for f in lines))
+        for finding in lines:
+            console.print(_line(finding, width), soft_wrap=True)
     console.print(_summary(report), soft_wrap=True)
 
 
-def _line(finding: Finding) -> Text:
+def _line(finding: Finding, width: int) -> Text:
     mark, style = ("ok   ", "green") if finding.ok else ("WRONG", "bold red")
     return Text.assemble(
-        "  ", (mark, style), f"  {finding.wrt:<10} {finding.what:<9} ", (finding.verdict, "" if finding.ok else style)
+        "  ",
+        (mark, style),
+        f"  {finding.wrt:<{width}} {finding.what:<9} ",
+        (finding.verdict, "" if finding.ok else style),
     )
 
 
 def _summary(report: Report) -> Text:
     count, wrong = len(report.findings), report.wrong
     if not wrong:
-        return Text(f"{count} checks, nothing wrong", style="bold green")
+        return Text(f"{count} checks, nothing wrong", style="bold green" if count else "bold")
     places = ", ".join(dict.fromkeys(f"{f.layer} ({f.wrt})" for f in wrong))
     return Text(f"{count} checks, {len(wrong)} wrong: {places}", style="bold red")

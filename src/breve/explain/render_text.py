@@ -207,12 +207,13 @@ def write_chain(e: Explanation, console: Console) -> None:
     if not e.chain:
         return
     console.print(Text("\nThe way to the loss, along the largest term of each sum", style="bold"))
-    for link in e.chain:
-        element = f"{link.blob}{at(link.index)}"
+    elements = [f"{link.blob}{at(link.index)}" for link in e.chain]
+    width = min(48, max(map(len, elements)))
+    for link, element in zip(e.chain, elements, strict=True):
         few = {0: "no terms", 1: "1 term"}
         terms = few.get(link.terms, f"{link.terms:,} terms, the largest {share(link.share)}")
         step = f"read by {link.layer} ({link.type}), {terms}" if link.layer else "the objective"
-        console.print(f"  {element:<28} diff {link.diff:< 14.7g} {step}", soft_wrap=True)
+        console.print(f"  {element:<{width}}  diff {link.diff:< 14.7g} {step}", soft_wrap=True)
     convention = "The diff of a blob is the derivative of the loss wrt that blob: it belongs between two layers."
     console.print(Padding(Text(convention, style="dim"), (0, 0, 0, 2)))
 
@@ -232,6 +233,8 @@ def write_symbols(e: Explanation, console: Console) -> None:
         return
     console.print(Text("\nWhat texts call it", style="bold"))
     table = Table(box=None, show_header=False, padding=(0, 1))
+    for _ in range(4):
+        table.add_column(overflow="fold")
     for symbol in e.symbols:
         table.add_row("", symbol.symbol, symbol.meaning, Text(symbol.here, style="cyan"))
     console.print(table)

@@ -82,14 +82,14 @@ class Replica:
     def _seed_outputs(self, net: Any, seed: int) -> str:
         from breve.explain.layers import has_gradient
 
-        self._seeds: list[tuple[Blob, np.ndarray | None]] = []
+        self.seeds: list[tuple[Blob, np.ndarray | None]] = []
         self._seed = seed
         if any(any(step.loss_weights) for step in self.steps):
             return "the net's loss"
         ends = [net.blobs[name] for name in net.outputs if name in net.blobs]
         ends = [b for b in ends if any(b is t for s in net.steps if has_gradient(s.layer.type) for t in s.top)]
         held = any(blob.diff.any() for blob in ends)
-        self._seeds = [(self._copied(blob), blob.diff.copy() if held else None) for blob in ends]
+        self.seeds = [(self._copied(blob), blob.diff.copy() if held else None) for blob in ends]
         if held:
             return "the diffs that the net's outputs hold (it has no loss)"
         return f"the sum of the net's outputs weighted by normal random numbers of seed {seed} (it has no loss)"
@@ -99,12 +99,12 @@ class Replica:
         rng = np.random.default_rng(self._seed)
         return [
             (blob, rng.standard_normal(blob.shape).astype(np.float32) if diff is None else diff)
-            for blob, diff in self._seeds
+            for blob, diff in self.seeds
         ]
 
     def _plan_backward(self) -> None:
         """Which layers the objective depends on, and through which bottoms."""
-        reached = {id(blob) for blob, _ in self._seeds}
+        reached = {id(blob) for blob, _ in self.seeds}
         for step in reversed(self.steps):
             lit = any(w or id(t) in reached for t, w in zip(step.top, step.loss_weights, strict=True))
             step.needs_backward = lit

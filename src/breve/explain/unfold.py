@@ -80,7 +80,7 @@ class Pass:
         e = self.explainer(number)
         target = parse_wrt(wrt, e.record)
         index = self._index(e, target, at)
-        remarks = [f"the objective is {self.objective}", *why_zero(e, target)]
+        remarks = [f"the objective is {self.objective}", *why_zero(e, target), *self._left_out(number, target)]
         e = e if e.flows(target) or not e.gradient else NoGradient(e.record)
         terms = e.terms(target, index)
         value, dtype = e.diffs(target)[index], e.diffs(target).dtype.name
@@ -98,6 +98,8 @@ class Pass:
 
     def _index(self, e: Explainer, wrt: Wrt, at: Sequence[int]) -> Index:
         shape = e.values(wrt).shape
+        if not all(data.size for data in e.record.bottom_data):
+            raise NetError(f"layer '{e.layer.name}' reads an empty batch: there is no gradient to explain")
         index = tuple(int(i) for i in at)
         if len(index) != len(shape) or any(not 0 <= i < d for i, d in zip(index, shape, strict=True)):
             raise NetError(
@@ -106,6 +108,17 @@ class Pass:
                 found=",".join(map(str, index)) or "none",
             )
         return index
+
+    def _left_out(self, number: int, wrt: Wrt) -> list[str]:
+        """That the net's own backward pass leaves a gradient out which is taken here."""
+        own, here = self.net.steps[number], self.replica.steps[number]
+        if self.replica.seeds:  # no loss, so no training
+            return []
+        if wrt.is_param and any(not p.lr_mult for p in own.layer.param.param[wrt.number : wrt.number + 1]):
+            return ["training leaves it out, its lr_mult is 0; it is computed here"]
+        if not wrt.is_param and here.propagate_down[wrt.number] > own.propagate_down[wrt.number]:
+            return ["training leaves it out, nothing below learns; it is computed here, as by force_backward: true"]
+        return []
 
 
 def why_zero(e: Explainer, wrt: Wrt) -> list[str]:
