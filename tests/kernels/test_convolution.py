@@ -36,6 +36,9 @@ GEOMETRIES = {
     "5x5_pad": geometry(1, 32, 32, (9, 11), 5, pad=2),
     "7x7_stride_2": geometry(1, 3, 16, (15, 16), 7, stride=2, pad=3),
     "11x11_stride_4": geometry(1, 3, 24, (31, 30), 11, stride=4),
+    "few_channels_odd_width": geometry(2, 2, 8, (6, 11), 3, pad=1),
+    "few_channels_stride_2_odd": geometry(2, 3, 8, (9, 13), 5, stride=2, pad=2),
+    "few_outputs": geometry(1, 8, 3, (6, 9), 5, pad=2),
     "stride_3_beyond_kernel": geometry(2, 6, 7, (11, 12), 2, stride=3),
     "stride_2_pixels_unused": geometry(2, 4, 8, (8, 8), 3, stride=2),
     "uneven": geometry(1, 7, 9, (9, 10), (3, 5), stride=(2, 1), pad=(0, 2), dilation=(1, 2)),
@@ -119,6 +122,14 @@ def test_passes_agree_with_the_reference(name, g, dtype):
         check_backward_data(plan, g, dtype)
         check_backward_weights(plan, g, dtype)
     check_forward(plan, g, dtype, relu=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"depthwise"}))
+@pytest.mark.parametrize("g", [geometry(32, 4, 8, (32, 32), 5, pad=2), geometry(1, 512, 8, (12, 12), 5, pad=2)])
+def test_rounding_stays_within_its_limit_over_long_sums(name, g):
+    plan = convolution.plan(g, np.float32, name)
+    check_forward(plan, g, np.float32)
+    check_backward_weights(plan, g, np.float32)
 
 
 def test_every_algorithm_is_tested():

@@ -39,11 +39,12 @@ def correlate(x, u, bias, relu, y, s, code, offsets, v, m, edge):
             for t in range(count):
                 input_to_points(x, first + t, group, s, code, edge[thread], v[thread], t)
             for p in range(s.n * s.n):
-                call(
-                    code.gemm, count, s.k, s.c, 1, v[thread], p * s.v_point, s.c_pad, 1, u,
-                    (group * s.n * s.n + p) * s.u_point, s.nr, s.c * s.nr, m[thread], p * s.m_point, s.k_pad,
-                    offsets, 0, bias, 0, 0,
-                )  # fmt: skip
+                for c in range(0, s.c, s.depth):
+                    call(
+                        code.gemm, count, s.k, min(s.depth, s.c - c), 1, v[thread], p * s.v_point + c, s.c_pad, 1, u,
+                        (group * s.n * s.n + p) * s.u_point + c * s.nr, s.nr, s.c * s.nr, m[thread], p * s.m_point,
+                        s.k_pad, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
+                    )  # fmt: skip
             for t in range(count):
                 from_points(
                     code.from_points, m[thread], t * s.k_pad, s.m_point, y, bias, relu, group * s.k,
@@ -86,10 +87,12 @@ def correlate_by_outputs(x, weight, lie, bias, relu, y, s, code, offsets, v, u, 
                         at = (panel - first) * s.c * s.nr
                         pack_panel(weight, lie, group, panel, u[thread], at, u_point, s)
                 for p in range(points):
-                    call(
-                        code.gemm, s.tiles, columns, s.c, 1, v, p * s.v_point, s.c_pad, 1, u[thread * packs],
-                        u0 + p * u_point, s.nr, s.c * s.nr, m[thread], p * m_point, width, offsets, 0, bias, 0, 0,
-                    )  # fmt: skip
+                    for c in range(0, s.c, s.depth):
+                        call(
+                            code.gemm, s.tiles, columns, min(s.depth, s.c - c), 1, v, p * s.v_point + c, s.c_pad, 1,
+                            u[thread * packs], u0 + p * u_point + c * s.nr, s.nr, s.c * s.nr, m[thread], p * m_point,
+                            width, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
+                        )  # fmt: skip
                 for t in range(s.tiles):
                     from_points(
                         code.from_points, m[thread], t * width, m_point, y, bias, relu,
@@ -113,11 +116,12 @@ def correlate_weights(x, dy, weight_diff, s, code, offsets, v, w, u, edge):
             for work in prange(points * s.panels):
                 p, panel = work // s.panels, work % s.panels
                 columns = min(s.nr, s.k - panel * s.nr)
-                call(
-                    code.gemm, s.c, columns, count, 1, v, p * s.v_point, 1, s.c_pad, w,
-                    p * s.w_point + panel * s.block * s.nr, s.nr, 0, u, p * s.u_point + panel * s.c * s.nr, s.nr,
-                    offsets, 0, x, 0, ACCUMULATE if first > 0 else 0,
-                )  # fmt: skip
+                for t in range(0, count, s.depth):
+                    call(
+                        code.gemm, s.c, columns, min(s.depth, count - t), 1, v, p * s.v_point + t * s.c_pad, 1,
+                        s.c_pad, w, p * s.w_point + (panel * s.block + t) * s.nr, s.nr, 0, u,
+                        p * s.u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0, ACCUMULATE if first + t > 0 else 0,
+                    )  # fmt: skip
         for panel in prange(s.panels):
             unpack_panel(u, panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code.weights_from_points)
 
@@ -153,11 +157,13 @@ def correlate_weights_by_outputs(x, dy, weight_diff, s, code, offsets, v, w, u, 
                     )
                 for p in range(points):
                     for panel in range(min(s.chunk, s.panels - first)):
-                        call(
-                            code.gemm, s.c, min(s.nr, columns - panel * s.nr), s.tiles, 1, v, p * s.v_point, 1, s.c_pad,
-                            w[thread], p * w_point + panel * w_panel, s.nr, 0, u[thread],
-                            p * u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0, 0,
-                        )  # fmt: skip
+                        for t in range(0, s.tiles, s.depth):
+                            call(
+                                code.gemm, s.c, min(s.nr, columns - panel * s.nr), min(s.depth, s.tiles - t), 1, v,
+                                p * s.v_point + t * s.c_pad, 1, s.c_pad, w[thread],
+                                p * w_point + panel * w_panel + t * s.nr, s.nr, 0, u[thread],
+                                p * u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0, ACCUMULATE if t > 0 else 0,
+                            )  # fmt: skip
                 for panel in range(min(s.chunk, s.panels - first)):
                     unpack_panel(
                         u[thread], panel * s.c * s.nr, u_point, weight_diff, group, first + panel, s,

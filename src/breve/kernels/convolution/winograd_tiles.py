@@ -59,6 +59,8 @@ class Sizes(NamedTuple):
     """Tiles are few and weights many: all tiles and some panels of outputs at a time, not the other way round."""
     chunk: int
     """Panels that are then worked on together."""
+    depth: int
+    """Terms of a sum that are added up before they are added to the others."""
 
 
 class Weights(NamedTuple):
