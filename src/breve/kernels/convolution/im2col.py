@@ -109,7 +109,7 @@ class Im2col(Algorithm):
             product = self._by_group(top) @ self._columns(bottom).swapaxes(1, 2)
             weight_diff += product.reshape(weight_diff.shape)
         if bias_diff is not None:
-            bias_diff += top_diff.sum((0, *range(2, top_diff.ndim)))
+            bias_diff += top_diff.sum((0, *range(2, top_diff.ndim)), dtype=np.result_type(top_diff, np.float64))
 
     def _columns(self, image: np.ndarray) -> np.ndarray:
         """The columns of one image, `(group, channels / group * prod(kernel), pixels)`; the image itself for 1x1."""
