@@ -1,9 +1,9 @@
 """General matrix product, on the micro-kernel.
 
-The columns of out are cut into blocks, and the rows too where that leaves too few. For each block, stretch by stretch
-of k, op(b) is packed into panels as wide as the register tile. The micro-kernel takes op(a) as it lies: it broadcasts
-single elements, so any strides will do. The cut depends on the sizes alone: results are the same for any number of
-threads.
+Out is cut into blocks of columns, and of rows too where that leaves too few. For each block, stretch by stretch of k,
+op(b) is packed into panels as wide as the register tile. They meet op(a) a few rows at a time, so that rows of out are
+written along. The micro-kernel broadcasts single elements of op(a), and takes it as it lies unless its rows lie across:
+then those few are packed too. The cut depends on the sizes alone: results are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -15,13 +15,14 @@ from numba import prange
 
 from breve.errors import LayerError
 from breve.kernels import microkernel
-from breve.kernels.threads import get_num_threads, inline, kernel
+from breve.kernels.scratch import scratch
+from breve.kernels.threads import get_num_threads, inline, inline_sum, kernel
 
-KC = 256  # rows of a packed block: KC x NC_PANELS panels of 64 bytes are 256 KB, half of a core's second-level cache
-NC_PANELS = 16
+KC = 256  # rows of a packed block
+BLOCK_BYTES = 256 << 10  # of a packed block: half of a core's second-level cache
+ROWS = 48  # rows of op(a) that meet the panels together
 MIN_BLOCKS = 8  # so that threads that do not start together still finish together
-FEW_ROWS = 4  # rows of op(a) for which reading op(b) once is all the work: it is not packed
-LANES = 16  # sums kept side by side in a dot product
+FEW_ROWS = 8  # rows of op(a) for which reading op(b) once is all the work: it is not packed
 COLUMNS = 16  # dot products that a thread takes at a time
 
 
@@ -68,20 +69,31 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) ->
     """Out (+)= a b, the elements of a row of out one after another."""
     (m, k), n = a.shape, b.shape[1]
     (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
-    sizes = (m, n, k)
-    if m <= FEW_ROWS and b_k == 1:
-        _dot_products(sizes, _anchor(a), a_row, a_k, _anchor(b), b_j, _anchor(out), c_row, accumulate)
-        return
-    nr = microkernel.tile_columns(out.dtype)
-    nc = min(NC_PANELS, -(-n // (nr * MIN_BLOCKS))) * nr
-    row_blocks = min(-(-MIN_BLOCKS * nc // n), -(-m // (8 * microkernel.tile_rows())))
-    mc = -(-m // row_blocks)
-    cut = mc, nc, min(KC, k), nr
-    panels = np.zeros((get_num_threads(), min(KC, k) * nc), out.dtype)
-    _blocks(
-        microkernel.brgemm_address(out.dtype), microkernel.copy_address(out.dtype), sizes, cut, _anchor(a), a_row, a_k,
-        _anchor(b), b_k, b_j, _anchor(out), c_row, accumulate, panels, np.zeros(2, np.int64),
-    )  # fmt: skip
+    if m <= FEW_ROWS and a_k == b_k == 1:
+        sizes = m, n, k
+        _dot_products(sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate)
+    elif 2 * m <= n and b_k == 1:  # to pack b across its columns would cost more than to turn the product round
+        turned = scratch("gemm", n * m, out.dtype).reshape(n, m)
+        _product(b.T, a.T, turned, False)
+        out[...] = turned.T + out if accumulate else turned.T
+    else:
+        threads = get_num_threads()
+        panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, out.dtype).reshape(threads, -1)
+        rows = scratch("a", threads * ROWS * KC, out.dtype).reshape(threads, -1)
+        _blocks(
+            microkernel.brgemm_address(out.dtype), microkernel.copy_address(out.dtype), (m, n, k), _cut(m, n, k, out),
+            _anchor(a), a_row, a_k, _anchor(b), b_k, b_j, _anchor(out), c_row, accumulate,
+            panels, rows, np.zeros(2, np.int64),
+        )  # fmt: skip
+
+
+def _cut(m: int, n: int, k: int, out: np.ndarray) -> tuple[int, int, int, int]:
+    """Rows, columns and k of a block, and the columns of a panel. The longer side of out is cut into more blocks."""
+    nr, kc = microkernel.tile_columns(out.dtype), min(KC, k)
+    most_panels = BLOCK_BYTES // (kc * nr * out.itemsize)
+    panels = min(most_panels, -(-n // nr) if m > n else -(-n // (nr * MIN_BLOCKS)))
+    row_blocks = min(-(-MIN_BLOCKS * panels * nr // n), -(-m // (8 * microkernel.tile_rows())))
+    return -(-m // row_blocks), panels * nr, kc, nr
 
 
 @inline
@@ -97,14 +109,14 @@ def _pack(copy, b, start, b_k, b_j, depth, lanes, panel, nr):
 
 
 @kernel
-def _blocks(address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, offsets):
-    """Each thread takes every so many-th block of out, and packs for it into a panel buffer of its own."""
+def _blocks(address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets):
+    """Each thread takes every so many-th block of out, and packs for it into buffers of its own."""
     (m, n, k), (mc, nc, kc, nr) = sizes, cut
-    columns, rows = (n + nc - 1) // nc, (m + mc - 1) // mc
-    threads = len(panels)
+    columns, threads = (n + nc - 1) // nc, len(panels)
+    blocks = (m + mc - 1) // mc * columns
     for thread in prange(threads):
         packed = panels[thread]
-        for block in range(thread, rows * columns, threads):
+        for block in range(thread, blocks, threads):
             i, j = block // columns * mc, block % columns * nc
             height, width = min(mc, m - i), min(nc, n - j)
             for p in range(0, k, kc):
@@ -113,29 +125,39 @@ def _blocks(address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, acc
                     start = p * b_k + (j + first) * b_j
                     _pack(copy, b, start, b_k, b_j, depth, min(nr, width - first), packed[first * depth :], nr)
                 flags = microkernel.ACCUMULATE if accumulate or p > 0 else 0
-                microkernel.call(
-                    address, height, width, depth, 1, a, i * a_row + p * a_k, a_row, a_k, packed, 0, nr, nr * depth,
-                    c, i * c_row + j, c_row, offsets, 0, packed, 0, flags,
-                )  # fmt: skip
+                for row in range(i, i + height, ROWS):
+                    count, start = min(ROWS, i + height - row), row * a_row + p * a_k
+                    if a_row == 1:
+                        microkernel.call(copy, depth, count, a, start, a_k, rows[thread], 0, ROWS)
+                        microkernel.call(
+                            address, count, width, depth, 1, rows[thread], 0, 1, ROWS, packed, 0, nr, nr * depth,
+                            c, row * c_row + j, c_row, offsets, 0, packed, 0, flags,
+                        )  # fmt: skip
+                    else:
+                        microkernel.call(
+                            address, count, width, depth, 1, a, start, a_row, a_k, packed, 0, nr, nr * depth,
+                            c, row * c_row + j, c_row, offsets, 0, packed, 0, flags,
+                        )  # fmt: skip
 
 
 @kernel
-def _dot_products(sizes, a, a_row, a_k, b, b_j, c, c_row, accumulate):
+def _dot_products(sizes, a, a_row, b, b_j, c, c_row, accumulate):
     """Columns of op(b) lie one after another: each is read once, and multiplied by all rows of op(a)."""
     m, n, k = sizes
     for block in prange((n + COLUMNS - 1) // COLUMNS):
-        sums = np.empty(LANES, c.dtype)
         for j in range(block * COLUMNS, min(n, (block + 1) * COLUMNS)):
             for i in range(m):
-                sums[:] = 0
-                for p in range(k // LANES):
-                    for lane in range(LANES):
-                        q = p * LANES + lane
-                        sums[lane] += a[i * a_row + q * a_k] * b[j * b_j + q]
-                for q in range(k // LANES * LANES, k):
-                    sums[q % LANES] += a[i * a_row + q * a_k] * b[j * b_j + q]
-                total = sums.sum()
+                total = _dot(a, i * a_row, b, j * b_j, k)
                 c[i * c_row + j] = total + c[i * c_row + j] if accumulate else total
+
+
+@inline_sum
+def _dot(a, a0, b, b0, k):
+    a0, b0 = np.uintp(a0), np.uintp(b0)  # unsigned: no test for negative indices
+    total = a[a0] * b[b0]
+    for p in range(np.uintp(1), np.uintp(k)):
+        total += a[a0 + p] * b[b0 + p]
+    return total
 
 
 def _has_rows(x: np.ndarray) -> bool:

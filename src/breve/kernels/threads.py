@@ -55,6 +55,11 @@ def inline(function: Any) -> Any:
     return _compile(function, **_OPTIONS)
 
 
+def inline_sum(function: Any) -> Any:
+    """The same for a sum whose terms may be added in another order, so that it runs on vectors."""
+    return _compile(function, fastmath={"reassoc", "contract"}, **_OPTIONS)
+
+
 def kernel(function: Any) -> Any:
     """Compile a function whose `prange` loops run on all threads; it is safe to call from any Python thread."""
     parallel = _compile(function, parallel=True, **_OPTIONS)

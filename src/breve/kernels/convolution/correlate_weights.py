@@ -20,8 +20,8 @@ from numba import prange
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.scratch import scratch
 from breve.kernels.microkernel import ACCUMULATE, call
+from breve.kernels.scratch import scratch
 from breve.kernels.threads import get_num_threads, inline, kernel
 
 BLOCK = 320  # pixels: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together

@@ -15,8 +15,8 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.correlate import correlate, pack
-from breve.kernels.convolution.scratch import scratch
 from breve.kernels.convolution.taps import Axis, widen
+from breve.kernels.scratch import scratch
 from breve.kernels.threads import get_num_threads
 
 TAPS_BYTES = 64 << 10  # weights of the taps that are summed up in one call

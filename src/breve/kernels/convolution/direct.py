@@ -12,8 +12,9 @@ from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.correlate_weights import backward_weights, plan_weights
 from breve.kernels.convolution.correlation import Correlation, plan_correlation
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.scratch import PackedWeights, scratch
+from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.convolution.taps import backward_axis, forward_axis
+from breve.kernels.scratch import scratch
 
 
 class Direct(Algorithm):

@@ -26,7 +26,7 @@ from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.scratch import PackedWeights, scratch
+from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.convolution.winograd_kernels import (
     correlate,
     correlate_by_outputs,
@@ -35,6 +35,7 @@ from breve.kernels.convolution.winograd_kernels import (
     pack,
 )
 from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Weights
+from breve.kernels.scratch import scratch
 from breve.kernels.threads import get_num_threads, physical_cores
 
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough

@@ -1,33 +1,18 @@
-"""Scratch memory that all convolutions of a Python thread share, and weights packed for a kernel.
-
-A net runs one layer at a time, so one buffer of the largest size serves them all, and is still in the cache from the
-layer before.
-"""
+"""Weights packed for a kernel, kept for as long as they do not change."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numba import prange
 
 from breve.blob import Storage
+from breve.kernels.scratch import scratch
 from breve.kernels.threads import kernel
 
 CHUNK = 1 << 14  # elements compared before looking whether any differed
 SAMPLES = 256
-_local = threading.local()
-
-
-def scratch(name: str, size: int, dtype: Any) -> np.ndarray:
-    """The first `size` elements of this thread's buffer of that name; they hold whatever was written there last."""
-    buffers = _local.__dict__.setdefault("buffers", {})
-    key = name, np.dtype(dtype)
-    if key not in buffers:
-        buffers[key] = Storage(dtype)
-    return buffers[key].array(size)
 
 
 class PackedWeights:
