@@ -60,7 +60,7 @@ def make_module(layer, shapes):
         "InnerProduct": lambda: nn.Sequential(nn.Flatten(1), nn.LazyLinear(layer.inner_product_param.num_output)),
         "BatchNorm": lambda: nn.BatchNorm2d(channels),  # its affine part stands for the Scale layer that follows
         "Scale": nn.Identity,
-        "Dropout": lambda: nn.Dropout(layer.dropout_param.dropout_ratio, inplace=True),
+        "Dropout": lambda: nn.Dropout(layer.dropout_param.dropout_ratio),
     }.get(layer.type, lambda: None)()
 
 
