@@ -193,7 +193,7 @@ def test_an_empty_batch_is_named(breve, folder):
 @pytest.mark.parametrize(
     ("layer", "wrt", "at", "why"),
     [
-        ("loss", "data1", "1", "it is read as labels or places"),
+        ("loss", "data1", "1", "it is read as labels, places or a shape"),
         ("count", "data", "1,2", "no gradient flows through layers of type Accuracy"),
         ("norm", "weights", "3", "it is a statistic"),
         ("cut", "data", "0,0,0,0", "the prototxt says propagate_down: false"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from breve.explain.check import check
 from breve.explain.layers import EXPLAINERS, explainer_class, has_gradient
 from breve.explain.unfold import Pass
 from breve.explain.wrt import Wrt
@@ -55,3 +56,10 @@ def test_terms_add_up_to_the_engines_value_and_the_numeric_one(case):
         assert e.sum == pytest.approx(e.numeric.value, rel=max(1e-6, case.tolerance), abs=1e-6 * scale), where
         assert e.chain, where
         assert e.formula, where
+
+
+@pytest.mark.parametrize("case", [pytest.param(case, id=case.name) for case in CASES if case.bottoms])
+def test_check_finds_nothing_wrong_in_any_layer(case):
+    net, layer = net_of_case(case)
+    wrong = check(net, layer, quick=True).wrong
+    assert not wrong, [(f.wrt, f.verdict) for f in wrong]

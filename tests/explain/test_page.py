@@ -255,6 +255,27 @@ def test_other_images_of_a_batch_are_added_in_one_number(tmp_path):
         assert "The other 5 images of the batch" in browser.text("#sum .notice")
 
 
+def test_other_images_of_a_batch_that_is_normalised_together_are_added(tmp_path):
+    run = Pass(net_of('layer { name: "bn" type: "BatchNorm" bottom: "x" top: "y" }', (9, 2, 3, 3)))
+    write_page(run, tmp_path / "p.html", layer="bn", wrt="data", at=(7, 1, 2, 0))
+    e = run.explain("bn", "data", (7, 1, 2, 0))
+    with chromium() as browser:
+        browser.open(tmp_path / "p.html")
+        assert float(browser.text("#sum-value")) == pytest.approx(e.sum, rel=1e-12)
+        assert browser.text("#sum-title") == "The sum: 36 terms"
+        assert "The other 5 images of the batch" in browser.text("#sum .notice")
+        assert browser.errors() == []
+
+
+def test_page_written_for_a_layer_without_a_gradient_says_why_and_shows_another(run, tmp_path):
+    write_page(run, tmp_path / "p.html", layer="accuracy", wrt="data", at=(0, 0))
+    with chromium() as browser:
+        browser.open(tmp_path / "p.html")
+        assert "does not change with small changes" in browser.text("#notice")
+        assert "of conv (Convolution)" in browser.text("#cell-name")
+        assert browser.errors() == []
+
+
 def test_demo_page_opens_at_a_convolution(tmp_path):
     net = net_of(LABELS + MANY, (3, 4, 9, 8), seed=4)
     net.forward()

@@ -83,8 +83,9 @@ class EngineCheck:
         return sizes  # type: ignore[return-value]
 
     def _rounded(self, rng: np.random.Generator) -> Record:
+        """The record with its inputs rounded at random; whole numbers that get no gradient may be labels."""
         inputs = zip(self.record.bottom_data, self.record.propagate_down, strict=True)
-        data = [x * (1 + self.eps * rng.uniform(-1, 1, x.shape)) if flows else x for x, flows in inputs]
+        data = [x * (1 + self.eps * rng.uniform(-1, 1, x.shape) * (flows | (x != np.round(x)))) for x, flows in inputs]
         return replace(self.record, bottom_data=data)
 
     def _most_terms(self) -> tuple[float, float]:

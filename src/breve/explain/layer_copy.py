@@ -9,8 +9,13 @@ from typing import Any
 import numpy as np
 
 from breve.blob import Blob
+from breve.errors import NetError
 from breve.explain.record import Record
 from breve.explain.twin import MOVE_STATISTICS, twin_of
+
+
+class ShapesVaryError(NetError):
+    """The tops of a layer change their shapes with small changes of its input: it has no derivative."""
 
 
 class LayerCopy:
@@ -36,6 +41,7 @@ class LayerCopy:
         self.inputs = [np.array(x, dtype, order="C") for x in (record.bottom_data if inputs is None else inputs)]
         self.bottom = [Blob(x.shape, dtype) for x in self.inputs]
         self.top = [self.bottom[i] if in_place and i is not None else Blob((), dtype) for i in record.in_place_bottoms]
+        self._shapes: list[tuple[int, ...]] = []
         self._load()
         self.layer.setup(self.bottom, self.top)
         self.params = [blob.data for blob in self.layer.blobs]
@@ -67,6 +73,10 @@ class LayerCopy:
         if self.layer.reshapes_always:
             self.layer.reshape(self.bottom, self.top)
         self.layer.forward(self.bottom, self.top)
+        shapes = [blob.shape for blob in self.top]
+        self._shapes = self._shapes or shapes
+        if shapes != self._shapes:
+            raise ShapesVaryError("the tops' shapes change with small changes of the input: there is no derivative")
         return [blob.data for blob in self.top]
 
     def backward(

@@ -62,10 +62,19 @@ class Terms:
         """Several lists of terms, of like factors, as one."""
         if len(parts) == 1:
             return parts[0]
-        names = ["top", "top_position", "top_diff", "factor"]
-        names += [] if parts[0].factor_position is None else ["factor_position"]
-        joined: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in names}
+        joined: dict[str, Any] = {name: np.concatenate([getattr(p, name) for p in parts]) for name in parts[0].arrays}
         return replace(parts[0], **joined)
+
+    def only(self, wanted: np.ndarray) -> Terms:
+        """Those of the terms that a mask wants."""
+        chosen: dict[str, Any] = {name: getattr(self, name)[wanted] for name in self.arrays}
+        return replace(self, **chosen)
+
+    @property
+    def arrays(self) -> list[str]:
+        """The names of the arrays that have one element a term."""
+        names = ["top", "top_position", "top_diff", "factor"]
+        return names if self.factor_position is None else [*names, "factor_position"]
 
     def __len__(self) -> int:
         return len(self.top)

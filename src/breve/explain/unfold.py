@@ -81,7 +81,7 @@ class Pass:
         target = parse_wrt(wrt, e.record)
         index = self._index(e, target, at)
         remarks = [f"the objective is {self.objective}", *why_zero(e, target), *self._left_out(number, target)]
-        e = e if e.flows(target) or not e.gradient else NoGradient(e.record)
+        e = NoGradient(e.record) if e.gradient and e.why_closed(target) else e
         terms = e.terms(target, index)
         value, dtype = e.diffs(target)[index], e.diffs(target).dtype.name
         estimate = e.numeric(target, index) if e.gradient else Estimate(0.0, 0.0, 0.0)
@@ -123,17 +123,10 @@ class Pass:
 
 def why_zero(e: Explainer, wrt: Wrt) -> list[str]:
     """Why the gradient is zero everywhere, where it is."""
-    if not e.gradient:
-        return [f"no gradient flows through layers of type {e.record.type}"]
-    if not any(diff.any() for diff in e.record.top_diff):
+    closed = e.why_closed(wrt)
+    if not closed and not any(diff.any() for diff in e.record.top_diff):
         return ["the layer's top diffs are all zero: the objective does not depend on it"]
-    if e.flows(wrt):
-        return []
-    if wrt.is_param:
-        return ["no gradient: it is a statistic, which the forward pass moves and no solver learns"]
-    if wrt.number in e.layer.unforced_bottoms:
-        return ["no gradient flows to this bottom: it is read as labels or places, not as values"]
-    return ["no gradient flows to this bottom: the prototxt says propagate_down: false"]
+    return [closed] if closed else []
 
 
 def _derivations(e: Explainer, wrt: Wrt, index: Index, terms: Terms) -> dict[str, Derivation | None]:

@@ -25,6 +25,7 @@ class Crop(Layer):
     """
 
     bottom_counts: ClassVar[tuple[int, int | None]] = (2, 2)
+    unforced_bottoms: ClassVar[frozenset[int]] = frozenset({1})
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Find the part."""

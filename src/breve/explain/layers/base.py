@@ -79,17 +79,24 @@ class Explainer:
         """Whether a parameter has a gradient; statistics do not."""
         return True
 
-    def flows(self, wrt: Wrt) -> bool:
-        """Whether a gradient flows to a bottom or a parameter."""
+    def why_closed(self, wrt: Wrt) -> str:
+        """Why no gradient flows to a bottom or a parameter; empty where one does."""
+        if not self.gradient:
+            return f"no gradient flows through layers of type {self.record.type}"
         if wrt.is_param:
-            return self.gradient and self.learns(wrt.number)
-        return self.gradient and self.record.propagate_down[wrt.number]
+            statistic = "no gradient: it is a statistic, which the forward pass moves and no solver learns"
+            return "" if self.learns(wrt.number) else statistic
+        if self.record.propagate_down[wrt.number]:
+            return ""
+        if wrt.number in self.layer.unforced_bottoms:
+            return "no gradient flows to this bottom: it is read as labels, places or a shape, not as values"
+        return "no gradient flows to this bottom: the prototxt says propagate_down: false"
 
     def targets(self) -> list[Wrt]:
         """Every bottom and parameter that a gradient flows to."""
         bottoms = [Wrt(False, i) for i in range(len(self.record.bottom_data))]
         params = [Wrt(True, i) for i in range(len(self.record.param_data))]
-        return [wrt for wrt in bottoms + params if self.flows(wrt)]
+        return [wrt for wrt in bottoms + params if not self.why_closed(wrt)]
 
     def kinks(self, bottom: int, inputs: Sequence[np.ndarray], radius: float) -> Kinks | None:
         """Elements of an input within `radius` of a place where the derivative jumps; None where it never does."""

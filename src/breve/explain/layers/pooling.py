@@ -115,6 +115,8 @@ class PoolingExplainer(Linear):
         for y, x in np.ndindex(*self.out_space):
             rows, columns = (self._inside(axis, out) for axis, out in enumerate((y, x)))
             cells = inputs[0][:, :, rows, columns]
+            if not cells.size:  # a window that lies in the padding
+                continue
             close = cells >= cells.max(axis=(2, 3), keepdims=True) - radius
             near[:, :, rows, columns] |= close & (close.sum(axis=(2, 3), keepdims=True) > 1)
         return Kinks(near, "tie in a maximum at")

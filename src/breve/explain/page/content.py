@@ -90,7 +90,7 @@ class Content:
             "name": wrt.name,
             "shape": list(data.shape),
             "data": self.store.add(data, blocks),
-            "diff": self.store.add(diff, blocks) if e.flows(wrt) else None,
+            "diff": self.store.add(diff, blocks) if not e.why_closed(wrt) else None,
             "rest": None if rest is None else self.store.add(rest, blocks),
         }
 
@@ -120,7 +120,8 @@ class Content:
         rows = None
         if not computes_itself(e):
             limits = Limits() if number == self.blocks.chosen else self._limits
-            rows = listed(e, wrt, self.blocks.of_rows(number, e, wrt, limits.cells), limits)
+            positions = self.blocks.of_rows(number, e, wrt, limits.cells)
+            rows = listed(e, wrt, positions, limits, self.blocks.images, self.blocks.batch)
         return {
             "formula": e.formula(wrt),
             "algorithm": engine_algorithm(e, wrt),

@@ -1,6 +1,6 @@
 // The state of the page: one layer, one gradient, one cell; everything on show follows from it.
 
-const state = { layer: 0, wrt: "data", index: [] };
+const state = { layer: 0, wrt: "data", index: null };
 const panels = new Panels({ choose });
 const sumView = new SumView({ light: (term) => panels.light(term) });
 
@@ -48,12 +48,12 @@ function notice(text) {
 }
 
 /** Turn to a layer: to its strongest cell among those that the page holds. */
-function chooseLayer(number) {
+function chooseLayer(number, push = true) {
   const layer = page.layers[number];
   const wrt = state.wrt in layer.targets ? state.wrt : Object.keys(layer.targets)[0];
   if (!wrt) return explainAbsence(number, "data");
   const index = strongestCell(layer, wrt);
-  if (index) choose(number, wrt, index);
+  if (index) choose(number, wrt, index, push);
   else notice(`No cell of ${layer.name} is on this page.`);
 }
 
@@ -87,6 +87,18 @@ function followHash() {
   return true;
 }
 
+/** The cell that the page was written for; where no gradient flows to it, why, and another layer's strongest cell. */
+function openAtStart() {
+  const { layer_number: number, wrt, index } = page.start;
+  if (wrt in page.layers[number].targets) {
+    Object.assign(state, { layer: number, wrt, index });
+    return show();
+  }
+  const other = page.layers.findIndex((layer) => Object.keys(layer.targets).length);
+  if (other >= 0) chooseLayer(other, false);
+  explainAbsence(number, wrt);
+}
+
 const THEMES = ["auto", "light", "dark"];
 
 function setTheme(theme) {
@@ -95,7 +107,7 @@ function setTheme(theme) {
   button.textContent = { auto: "◐ auto", light: "○ light", dark: "● dark" }[theme];
   button.onclick = () => {
     setTheme(THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length]);
-    show();
+    if (state.index) show();
   };
 }
 
@@ -104,12 +116,12 @@ function open() {
   document.getElementById("net-name").textContent = page.net.name || "net";
   document.getElementById("objective").textContent = `${page.net.phase} phase, batch of ${page.net.batch}; the objective is ${page.net.objective}`;
   setTheme("auto");
-  drawPicture(chooseLayer);
-  Object.assign(state, { layer: page.start.layer_number, wrt: page.start.wrt, index: page.start.index });
-  if (!followHash()) show();
+  drawPicture((number) => chooseLayer(number));
+  openAtStart();
+  followHash();
   window.addEventListener("popstate", followHash);
   window.addEventListener("resize", () => panels.redraw());
-  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => state.index && show());
   document.documentElement.dataset.ready = "true";
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from time import perf_counter
@@ -42,21 +43,42 @@ class Limits:
         )
 
 
-def listed(e: Explainer, wrt: Wrt, positions: Iterable[int], limits: Limits) -> dict[str, Any]:
-    """The terms of the cells at `positions`, those that matter most first, as far as the limits allow."""
+def listed(
+    e: Explainer, wrt: Wrt, positions: Iterable[int], limits: Limits, images: slice, batch: int
+) -> dict[str, Any]:
+    """The terms of the cells at `positions`, those that matter most first, as far as the limits allow.
+
+    Only of the `images` that the page holds, in tops of a whole `batch`; what the others add is one number, the rest.
+    """
     shape = e.values(wrt).shape
     found: dict[int, Terms] = {}
+    rests: dict[int, float] = {}
     remarks: dict[str, list[str]] = {}
     total, begin = 0, perf_counter()
     for position in positions:
         index = unravel(position, shape)
-        found[position] = e.terms(wrt, index)
+        found[position], rests[position] = _within(e.terms(wrt, index), images, batch)
         if len(found) <= limits.remarks:
             remarks[str(position)] = e.remarks(wrt, index)
         total += len(found[position])
         if total > limits.terms or perf_counter() - begin > limits.seconds:
             break
-    return {**_packed(sorted(found.items())), "remarks": {p: text for p, text in remarks.items() if text}}
+    rest = np.array([rests[position] for position in sorted(found)])
+    return {
+        **_packed(sorted(found.items())),
+        "rest": plain(rest) if rest.any() else None,
+        "remarks": {p: text for p, text in remarks.items() if text},
+    }
+
+
+def _within(terms: Terms, images: slice, batch: int) -> tuple[Terms, float]:
+    """The terms of some images of a batch, and the sum of the others."""
+    outside = np.zeros(len(terms), bool)
+    for number, shape in enumerate(terms.top_shapes):
+        if shape[:1] == (batch,) and images.stop - images.start < batch:
+            image = terms.top_position // (math.prod(shape) // batch)
+            outside |= (terms.top == number) & ((image < images.start) | (image >= images.stop))
+    return (terms.only(~outside), math.fsum(terms.product[outside])) if outside.any() else (terms, 0.0)
 
 
 def _packed(found: list[tuple[int, Terms]]) -> dict[str, Any]:

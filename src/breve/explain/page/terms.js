@@ -17,7 +17,7 @@ function sumOf(layer, wrt, index) {
   found.terms = found.terms.filter((t) => t.topDiff !== undefined && t.factor !== undefined);
   found.missing = found.total - found.terms.length;
   const rest = cells(target.side.rest);
-  found.rest = rest ? rest.at(index) : 0;
+  found.rest = rest ? rest.at(index) : found.rest || 0;
   for (const term of found.terms) term.product = term.topDiff * term.factor;
   const products = found.terms.map((t) => t.product);
   found.sum = exactSum(found.rest ? [...products, found.rest] : products);
@@ -196,7 +196,7 @@ function listedTerms(layer, wrt, target, index) {
   const row = rowNumber(rows, position);
   const common = { factorName: rows.factor_name, factorSide: "", factorKind: rows.factor_kind, lost: {} };
   if (row < 0) return { terms: [], total: -1, ...common };
-  rows.decoded ??= Object.fromEntries(["ends", "top", "top_position", "factor", "factor_position"].map((n) => [n, rows[n] && decode(rows[n])]));
+  rows.decoded ??= Object.fromEntries(["ends", "top", "top_position", "factor", "factor_position", "rest"].map((n) => [n, rows[n] && decode(rows[n])]));
   const d = rows.decoded;
   const [start, stop] = d.ends ? [row ? d.ends[row - 1] : 0, d.ends[row]] : [row, row + 1];
   const terms = range(start, stop).map((t) => {
@@ -206,7 +206,7 @@ function listedTerms(layer, wrt, target, index) {
     const factorIndex = d.factor_position && unravel(d.factor_position[t], rows.factor_shape);
     return { top, topIndex, topDiff, factorIndex, factor: d.factor[t] };
   });
-  return { terms, total: terms.length, remarks: rows.remarks[position] || [], ...common };
+  return { terms, total: terms.length, rest: d.rest ? d.rest[row] : 0, remarks: rows.remarks[position] || [], ...common };
 }
 
 /** The index equation with the cell's own numbers, one line for each axis. */
