@@ -253,6 +253,9 @@ def test_other_images_of_a_batch_are_added_in_one_number(tmp_path):
         assert np.float32(browser.text("#value")) == np.float32(e.value)
         assert float(browser.text("#sum-value")) == pytest.approx(e.sum, rel=1e-12)
         assert "The other 5 images of the batch" in browser.text("#sum .notice")
+        derived = browser.texts("#derivations .value")
+        assert len(derived) == 3
+        assert [float(value) for value in derived] == pytest.approx([e.sum] * 3, rel=1e-12)
 
 
 def test_other_images_of_a_batch_that_is_normalised_together_are_added(tmp_path):

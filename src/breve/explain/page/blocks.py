@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Blocks:
     """
 
     def __init__(self, run: Pass, found: Explanation, cells: int) -> None:
-        self.run, self.found = run, found
+        self.run, self.found, self.cells = run, found, cells
         self.chosen = run.number(found.layer)
         self.batch = batch_size(run)
         self._centres = {link.layer: link.index for link in found.chain if link.layer}
@@ -96,6 +97,15 @@ class Blocks:
             c, k = e.channels_of(self.found.index)
             for x in {x for x, total in ((c, e.channels), (k, e.num_output)) if total == array.shape[1]}:
                 yield (lead, slice(x, x + 1), *whole(array.shape[2:]))
+
+    @cached_property
+    def holds_all_weights(self) -> bool:
+        """Whether the parameters' data (not their diffs) are few enough to be held whole, for every way to the loss."""
+        return sum(p.size for r in self.run.records.values() for p in r.param_data) <= self.cells
+
+    def of_weights(self, number: int, array: np.ndarray, wrt: Wrt) -> list[Block]:
+        """Blocks of a parameter's data."""
+        return [whole(array.shape)] if self.holds_all_weights else self.of_parameter(number, array, wrt)
 
     def of_parameter(self, number: int, array: np.ndarray, wrt: Wrt) -> list[Block]:
         """A block of a parameter: all outputs before all inputs."""

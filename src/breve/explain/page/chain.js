@@ -31,6 +31,7 @@ function chainFrom(number, wrt, index, sum) {
     if (!(target in layer.targets) || !isOpen(layer, target, term.topIndex)) return stations;
     const following = sumOf(layer, target, term.topIndex);
     stations.push(station(next.layer, target, term.topIndex, following));
+    if (!following.complete) return stations;
     [number, terms] = [next.layer, following.terms];
   }
   return stations;
@@ -47,6 +48,7 @@ function station(number, wrt, index, sum) {
     layer: number,
     wrt,
     terms: sum.terms.length,
+    complete: sum.complete,
     share: total && best ? Math.abs(best.product) / total : 0,
   };
 }

@@ -89,7 +89,7 @@ class Content:
         return {
             "name": wrt.name,
             "shape": list(data.shape),
-            "data": self.store.add(data, blocks),
+            "data": self.store.add(data, self.blocks.of_weights(number, data, wrt)),
             "diff": self.store.add(diff, blocks) if not e.why_closed(wrt) else None,
             "rest": None if rest is None else self.store.add(rest, blocks),
         }

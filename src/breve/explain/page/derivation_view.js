@@ -91,10 +91,17 @@ function numericElsewhere(state) {
   return el("div", {}, told, el("p", { class: "quiet" }, "For this one: ", el("code", {}, commandFor(state))));
 }
 
+/** How many terms a station's sum has, and how much the largest is of it. */
+function termsTold(station) {
+  if (!station.complete) return "not all of its terms are on this page";
+  const share = station.share < 0.01 ? "under 1" : Math.round(100 * station.share);
+  return counted(station.terms, "term") + (station.terms > 1 ? `, the largest ${share} %` : "");
+}
+
 function showWay(state, sum, choose) {
   const stations = chainFrom(state.layer, state.wrt, state.index, sum);
   const item = (s) => {
-    const text = s.layer === null ? "the objective" : `${page.layers[s.layer].name} (${page.layers[s.layer].type}): ${s.terms} ${s.terms === 1 ? "term" : `terms, the largest ${s.share < 0.01 ? "under 1" : Math.round(100 * s.share)} %`}`;
+    const text = s.layer === null ? "the objective" : `${page.layers[s.layer].name} (${page.layers[s.layer].type}): ${termsTold(s)}`;
     const label = [el("code", {}, `${s.blob}${at(s.index)}`), " diff ", number(s.diff, "f4"), el("small", {}, ` → ${text}`)];
     return el("li", {}, s.layer === null ? el("span", { class: "station" }, label) : el("button", { type: "button", class: "station", onclick: () => choose(s.layer, s.wrt, s.index) }, label));
   };

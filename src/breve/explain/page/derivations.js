@@ -7,11 +7,11 @@ const COLLISIONS = ["none stands for this cell", "the marked one alone stands fo
 function derivationsOf(layer, wrt, index, sum) {
   const g = layer.geometry;
   const target = targetOf(layer, wrt);
-  if (!g || !sum.complete || (target.isParam && sum.rest)) return [];
+  if (!g || !sum.complete) return [];
   if (g.kind === "dense") return denseDerivations(layer, target, index, sum);
   if (g.kernel.length !== 2) return [];
   if (!target.isParam) return g.bottom_is_image ? dataDerivations(layer, target, index) : mirrorDerivations(layer, target, index);
-  return target.number ? [] : weightDerivations(layer, index);
+  return target.number ? [] : weightDerivations(layer, index, sum.rest);
 }
 
 function zeros(rows, columns) {
@@ -189,7 +189,12 @@ function mirrorDerivations(layer, target, index) {
   ];
 }
 
-function weightDerivations(layer, index) {
+/** What the images that are not on this page add to a derivation, in words. */
+function restTold(rest) {
+  return rest ? ` Shown for the images on this page; the others add ${brief(rest, 9)}.` : "";
+}
+
+function weightDerivations(layer, index, rest) {
   const g = layer.geometry;
   const { channel, k } = channelsOf(g, index);
   const taps = index.slice(2);
@@ -218,16 +223,16 @@ function weightDerivations(layer, index) {
     {
       name: "rotated_kernel",
       title: `Correlation of ${left} with ${right} as the kernel`,
-      value: exactSum(sums),
-      text: `${right}, its elements stride apart, is laid on ${left} at the tap's place. Nothing is rotated; the images add up.`,
+      value: exactSum([...sums, rest]),
+      text: `${right}, its elements stride apart, is laid on ${left} at the tap's place. Nothing is rotated; the images add up.${restTold(rest)}`,
       matrices: [table(`${left}[${[...shown.lead, channel]}] from tap ${taps} on`, shown.patch), table(`${right}[${[...shown.lead, k]}] as the kernel`, shown.kernel)],
     },
     {
       name: "gemm_col2im",
       title: `${right} · im2col(${left})ᵀ`,
-      value: exactSum(rowSums),
-      text: `The row of ${right} for channel ${k} times the row (channel ${channel}, tap ${taps}) of the column matrix.`,
-      matrices: [table("both rows, first image", [shown.row, shown.column], { rows: [right, `im2col(${left})`], columns: places }), ...groupBlocks(g, channel)],
+      value: exactSum([...rowSums, rest]),
+      text: `The row of ${right} for channel ${k} times the row (channel ${channel}, tap ${taps}) of the column matrix.${restTold(rest)}`,
+      matrices: [table("both rows, side by side, first image", shown.row.map((value, i) => [value, shown.column[i]]), { rows: places, columns: [right, `im2col(${left})`] }), ...groupBlocks(g, channel)],
     },
   ];
 }
@@ -241,9 +246,9 @@ function denseDerivations(layer, target, index, sum) {
     {
       name: "gemm_col2im",
       title: name,
-      value: exactSum(row.map((value, i) => value * column[i])),
-      text: "One element of the product of two matrices. Every input has a patch of its own, so there is nothing for col2im to add up.",
-      matrices: [table(name, [row, column], { rows: ["dY", sum.factorName], columns: sum.terms.map((t) => String(t.topIndex)) })],
+      value: exactSum([...row.map((value, i) => value * column[i]), sum.rest]),
+      text: `One element of the product of two matrices. Every input has a patch of its own, so there is nothing for col2im to add up.${restTold(sum.rest)}`,
+      matrices: [table(name, row.map((value, i) => [value, column[i]]), { rows: sum.terms.map((t) => String(t.topIndex)), columns: ["dY", sum.factorName] })],
     },
   ];
 }
