@@ -3,7 +3,7 @@
     python scripts/differential/compare.py --caffe-python PYTHON [--count 1000] [--first 0]
 
 PYTHON is an interpreter with a working `caffe` module. Prints every difference beyond 2e-4 of an array's largest value,
-what either refused, and a summary by layer type.
+what either refused, and a summary by layer type. What is found is explained in docs/caffe.md.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections import Counter
 from pathlib import Path
 
 import numpy as np
-from configurations import Layer, draw
+from configurations import draw
+from drawing import Layer
+from sources import PYTHON_LAYER
 
 TOLERANCE = 2e-4
 RUN = Path(__file__).parent / "run.py"
@@ -24,10 +26,14 @@ RUN = Path(__file__).parent / "run.py"
 
 def write(layer: Layer, path: Path, seed: int) -> None:
     """The case as run.py reads it."""
+    for name, make in layer.files.items():
+        make(path.with_name(f"{path.stem}_{name}"))
     values = {f"in_x{i}": x for i, x in enumerate(layer.bottoms)}
+    arrays = {f"array_{i}": x for i, x in enumerate(layer.arrays)}
     np.savez(
-        path, prototxt=layer.prototxt(), phase=layer.phase, seed=seed, backward=layer.backward,
-        positive_params=np.array(layer.positive_params, int), **values,
+        path, prototxt=layer.prototxt().replace("NAME", path.stem), phase=layer.phase, seed=seed,
+        backward=layer.backward, steps=layer.steps, positive_params=np.array(layer.positive_params, int),
+        **values, **arrays,
     )  # fmt: skip
 
 
@@ -65,6 +71,7 @@ def main() -> int:
         layers = {seed: draw(seed) for seed in seeds}
         for seed, layer in layers.items():
             write(layer, Path(folder) / f"{seed:06d}.npz", seed)
+        Path(folder, "user_layers.py").write_text(PYTHON_LAYER)
         for python, module in ((args.caffe_python, "caffe"), (sys.executable, "breve.pycaffe")):
             subprocess.run(
                 [python, str(RUN), module, folder], check=True, stderr=subprocess.DEVNULL if module == "caffe" else None

@@ -44,6 +44,8 @@ def test_unknown_type_names_the_nearest():
             "one shape, or one for each top; expected 1 or 3",
         ),
         ('type: "Input" input_param { shape { dim: -1 } }', [], 1, "negative dim"),
+        ('type: "Input" transform_param { scale: 2 }', [], 1, "Input does not transform its data"),
+        ('type: "DummyData" transform_param { mirror: true }', [], 1, "DummyData does not transform its data"),
         ('type: "DummyData" dummy_data_param { shape { dim: 1 } num: 2 }', [], 1, "both shape and num"),
         ('type: "DummyData" dummy_data_param { num: 2 }', [], 1, "one shape, or one for each top"),
         ('type: "Split"', zeros((2,)), 0, "Split cannot work in place"),

@@ -118,6 +118,16 @@ def test_transforms_that_caffe_would_not_look_at_are_told(caplog):
     assert not net.layer[0].HasField("transform_param")
 
 
+def test_scale_of_windows_is_looked_at_and_not_warned_of(caplog):
+    net = parse('layer { name: "d" type: "WindowData" window_data_param { scale: 2 } }', NetParameter)
+    with caplog.at_level(logging.WARNING, "breve"):
+        upgrade_net(net)
+    assert not caplog.records
+    net.layer[0].window_data_param.mirror = True
+    upgrade_net(net)
+    assert "layer 'd': mirror in window_data_param has no effect" in caplog.text
+
+
 def test_each_upgrade_is_logged_once(caplog):
     with caplog.at_level(logging.INFO, "breve"):
         read_net(UPGRADES / "v0.prototxt")

@@ -77,14 +77,6 @@ def refuse_old_transform(param: Any) -> None:
             raise LayerError(f"{name} has no effect here", hint="move it to transform_param")
 
 
-def refuse_transform(param: Any) -> None:
-    """Refuse transform_param in a layer that does not honour it. Raises LayerError."""
-    if param.transform_param.ListFields():
-        raise LayerError(
-            f"{param.type} does not transform its data", hint="remove transform_param, and transform the data first"
-        )
-
-
 class Data(ReadingLayer):
     """Images and labels from a database of Datums, in the order of its keys, round and round.
 

@@ -12,7 +12,8 @@ from breve.data.hdf5_writer import Hdf5Writer
 from breve.data.reader import Loader
 from breve.errors import LayerError
 from breve.layers.base import Layer
-from breve.layers.data import ReadingLayer, positive, refuse_transform
+from breve.layers.data import ReadingLayer, positive
+from breve.layers.inputs import refuse_transform
 
 
 class HDF5Data(ReadingLayer):

@@ -9,8 +9,8 @@ import numpy as np
 
 from breve.blob import Blob
 from breve.errors import DataError
-from breve.layers.data import positive, refuse_transform
-from breve.layers.inputs import SourceLayer
+from breve.layers.data import positive
+from breve.layers.inputs import SourceLayer, refuse_transform
 
 
 class MemoryData(SourceLayer):

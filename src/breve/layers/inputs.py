@@ -25,6 +25,14 @@ class SourceLayer(Layer):
         """There is nothing below."""
 
 
+def refuse_transform(param: Any) -> None:
+    """Refuse transform_param in a layer that does not honour it. Raises LayerError."""
+    if param.transform_param.ListFields():
+        raise LayerError(
+            f"{param.type} does not transform its data", hint="remove transform_param, and transform the data first"
+        )
+
+
 def shape_for(index: int, shapes: Sequence[Any], what: str) -> list[int]:
     """The shape of top `index` among one shape for all or one for each. Raises LayerError."""
     dims = list(shapes[index if len(shapes) > 1 else 0].dim)
@@ -40,12 +48,13 @@ class Input(SourceLayer):
     Backward: none.
     Blobs: no bottom; any number of tops.
     Fields: input_param: `shape`, one for all tops or one for each (none: the tops are shaped by the user).
-    Errors: another number of shapes.
+    Errors: another number of shapes; a transform_param, which written values do not go through.
     Source: Caffe's input_layer.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the tops."""
+        refuse_transform(self.param)
         shapes = self.param.input_param.shape
         if len(shapes) not in (0, 1, len(top)):
             raise LayerError(
@@ -67,12 +76,13 @@ class DummyData(SourceLayer):
     Blobs: no bottom; any number of tops.
     Fields: dummy_data_param: `data_filler`, none (zeros), one, or one for each top; `shape`, one or one for each top;
         `num`, `channels`, `height`, `width`, the old way to say a shape.
-    Errors: another number of fillers or shapes; shapes said both ways.
+    Errors: another number of fillers or shapes; shapes said both ways; a transform_param.
     Source: Caffe's dummy_data_layer.
     """
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Shape the tops and fill the constant ones."""
+        refuse_transform(self.param)
         param = self.param.dummy_data_param
         fillers = list(param.data_filler) or [FillerParameter(type="constant")]
         if len(fillers) not in (1, len(top)):

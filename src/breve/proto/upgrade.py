@@ -208,10 +208,12 @@ def _inner_nets(solver: Any) -> list[Any]:
 
 
 def _warn_of_ignored_transforms(net: Any, where: str) -> None:
-    """Caffe moves old transforms of V1 layers only; those of a current layer it does not look at."""
+    """Caffe moves old transforms of V1 layers only; in a current layer the scale of a window is all it looks at."""
     for layer in net.layer:
         for owner in _TRANSFORM_OWNERS.values():
             names = [name for name in TRANSFORM_FIELDS if getattr(layer, owner).HasField(name)]
+            if owner == "window_data_param":
+                names = [name for name in names if name != "scale"]
             if names:
                 logger.warning(
                     "%s: layer '%s': %s in %s has no effect; move it to transform_param",
