@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 
 Random = np.random.Generator
-WHOLE_NUMBERS = ("Embed", "BatchReindex", "Filter", "InfogainLoss")
+CANNOT_FORCE = ("Embed", "BatchReindex", "Filter", "InfogainLoss")
+"""Types that abort when gradients are forced down to all their bottoms."""
+SHIFT = 'layer { name: "shift" type: "Bias" bottom: "x0" top: "z0" bias_param { axis: 0 num_axes: -1 } }'
+"""A learned shift of every value: the gradient wrt its parameter is that wrt the first bottom."""
 
 
 @dataclass
@@ -32,12 +35,17 @@ class Layer:
     """What a MemoryData layer is given."""
 
     def prototxt(self) -> str:
-        """The whole net, with gradients forced down to its inputs, but where Caffe would abort over whole numbers."""
-        lines = [] if self.type in WHOLE_NUMBERS else ["force_backward: true"]
-        for i, values in enumerate(self.bottoms):
+        """The whole net. Gradients are forced down to its inputs, or flow into a shift where Caffe would abort."""
+        forced = self.type not in CANNOT_FORCE
+        lines = ["force_backward: true"] if forced else []
+        names = [f"x{i}" for i in range(len(self.bottoms))]
+        for name, values in zip(names, self.bottoms, strict=True):
             dims = " ".join(f"dim: {d}" for d in values.shape)
-            lines.append(f'layer {{ name: "in{i}" type: "Input" top: "x{i}" input_param {{ shape {{ {dims} }} }} }}')
-        bottoms = " ".join(f'bottom: "x{i}"' for i in range(len(self.bottoms)))
+            lines.append(f'layer {{ name: "{name}" type: "Input" top: "{name}" input_param {{ shape {{ {dims} }} }} }}')
+        if not forced and self.type != "Embed":
+            lines.append(SHIFT)
+            names[0] = "z0"
+        bottoms = " ".join(f'bottom: "{name}"' for name in names)
         tops = " ".join(f'top: "{"x" if self.in_place else "y"}{i}"' for i in range(self.tops))
         lines.append(f'layer {{ name: "l" type: "{self.type}" {bottoms} {tops} {self.fields} }}')
         return "\n".join(lines) + "\n"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from drawing import Layer, Random, any_shape, distinct, either_sign, image, normal, one_of, whole
+from drawing import Layer, Random, any_shape, distinct, either_sign, flag, image, normal, one_of, whole
 
 
 def scores(r: Random, make=normal) -> tuple[np.ndarray, np.ndarray, int]:
@@ -15,12 +15,11 @@ def scores(r: Random, make=normal) -> tuple[np.ndarray, np.ndarray, int]:
     return make(r, *shape), labels, either_sign(r, axis, len(shape))
 
 
-def loss_param(r: Random, ignored: int) -> str:
-    """A way to divide, new or old, and perhaps a label to ignore."""
-    way = one_of(
-        r, "", "normalize: false", "normalize: true",
-        f"normalization: {one_of(r, 'FULL', 'VALID', 'BATCH_SIZE', 'NONE')}",
-    )  # fmt: skip
+def loss_param(r: Random, ignored: int, old: bool = True) -> str:
+    """A way to divide, the new one or the `old` too, and perhaps a label to ignore."""
+    way = one_of(r, "", *(f"normalization: {mode}" for mode in ("FULL", "VALID", "BATCH_SIZE", "NONE")))
+    if old and r.random() < 0.3:
+        way = f"normalize: {flag(r)}"
     return f"loss_param {{ {one_of(r, '', f'ignore_label: {ignored}')} {way} }}"
 
 
@@ -45,13 +44,13 @@ def softmax_loss(r: Random) -> Layer:
 
 
 def infogain_loss(r: Random) -> Layer:
-    """With its matrix as a third bottom."""
+    """With its matrix as a third bottom; Caffe refuses the old `normalize` here."""
     x, labels, axis = scores(r)
     axis %= 4  # Caffe wants it from the front
     classes = x.shape[axis]
     matrix = r.uniform(0, 1, (1, 1, classes, classes)).astype(np.float32)
-    fields = f"{loss_param(r, 0)} infogain_loss_param {{ axis: {axis} }} {weight(r)}"
-    return Layer("InfogainLoss", fields, [x, labels, matrix], backward=False)
+    fields = f"{loss_param(r, 0, old=False)} infogain_loss_param {{ axis: {axis} }} {weight(r)}"
+    return Layer("InfogainLoss", fields, [x, labels, matrix])
 
 
 def sigmoid_loss(r: Random) -> Layer:

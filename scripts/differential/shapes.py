@@ -79,14 +79,14 @@ def permute(r: Random) -> Layer:
 def batch_reindex(r: Random) -> Layer:
     """Rows picked, some twice."""
     shape = any_shape(r)
-    return Layer("BatchReindex", "", [normal(r, *shape), whole(r, shape[0], r.integers(1, 8))], backward=False)
+    return Layer("BatchReindex", "", [normal(r, *shape), whole(r, shape[0], r.integers(1, 8))])
 
 
 def filter_(r: Random) -> Layer:
     """The samples that a selector picks out of several blobs."""
     n, count = int(r.integers(1, 7)), int(r.integers(1, 4))
     bottoms = [normal(r, n, *any_shape(r, 3)) for _ in range(count)]
-    return Layer("Filter", "", [*bottoms, whole(r, 2, n)], tops=count, backward=False)
+    return Layer("Filter", "", [*bottoms, whole(r, 2, n)], tops=count)
 
 
 def argmax(r: Random) -> Layer:

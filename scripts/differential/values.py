@@ -51,13 +51,14 @@ def embed(r: Random) -> Layer:
 
 
 def batch_norm(r: Random) -> Layer:
-    """By the batch, or by statistics; (N, 1) is left out, whose batch that Caffe takes no statistics of."""
-    shape = (int(r.integers(2, 5)), int(r.integers(2, 7)), *(int(d) for d in r.integers(1, 7, r.integers(0, 3))))
-    fields = one_of(r, "", "use_global_stats: true", "use_global_stats: false") + " eps: 0.01"
-    fields += one_of(r, "", f" moving_average_fraction: {r.uniform(0.1, 1):.3f}")
+    """By the statistics of all batches; of one batch the Caffe at hand takes none (docs/caffe.md)."""
+    shape = (int(r.integers(2, 5)), *(int(d) for d in r.integers(1, 7, r.integers(1, 4))))
+    phase = one_of(r, "TRAIN", "TEST")
+    fields = f"eps: {r.uniform(1e-3, 0.1):.4f}" + one_of(r, "", " moving_average_fraction: 0.9")
+    fields += " use_global_stats: true" if phase == "TRAIN" else one_of(r, "", " use_global_stats: true")
     return Layer(
-        "BatchNorm", f"batch_norm_param {{ {fields} }}", [normal(r, *shape)], phase=one_of(r, "TRAIN", "TEST"),
-        positive_params=(1, 2), in_place=r.random() < 0.3,
+        "BatchNorm", f"batch_norm_param {{ {fields} }}", [normal(r, *shape)], phase=phase, positive_params=(1, 2),
+        in_place=r.random() < 0.3,
     )  # fmt: skip
 
 

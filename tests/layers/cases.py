@@ -35,8 +35,9 @@ class Case:
     """Parameters whose gradient is checked; None for all."""
     gradient_tops: Sequence[int] | None = None
     """Tops that gradients flow back through; None for all."""
-    batch_axis: int | None = 0
-    """The axis along which all bottoms may be doubled or emptied; None where none can."""
+    batch_axis: int | None | tuple[int | None, ...] = 0
+    """The axis along which the bottoms may be doubled or emptied, or one for each, None for a bottom that stays as it
+    is; None where that cannot be done."""
     golden: Sequence[str] = ()
     """Recordings of Caffe in tests/golden that cover it."""
     memory_orders: bool = True
@@ -64,6 +65,31 @@ class Case:
         if self.prepare is not None:
             self.prepare(run.layer)
         return run
+
+    def doubled(self) -> list[np.ndarray]:
+        """The values of a batch of twice the size."""
+        axes = zip(self.values(), self._batch_axes(), strict=True)
+        return [v if axis is None else np.concatenate([v, v], axis=axis) for v, axis in axes]
+
+    def emptied(self) -> list[np.ndarray]:
+        """The values of a batch of none."""
+        axes = zip(self.values(), self._batch_axes(), strict=True)
+        return [v if axis is None else np.take(v, [], axis=axis) for v, axis in axes]
+
+    def _batch_axes(self) -> tuple[int | None, ...]:
+        return self.batch_axis if isinstance(self.batch_axis, tuple) else (self.batch_axis,) * len(self.bottoms)
+
+    def net_text(self, values: Sequence[np.ndarray], *, in_place: bool = False) -> str:
+        """A prototxt of the layer over Input layers, with bottoms x0, x1, ... shaped for `values` and tops y0, ..."""
+        shapes = [" ".join(f"dim: {d}" for d in value.shape) for value in values]
+        inputs = [
+            f'layer {{ name: "in{i}" type: "Input" top: "x{i}" input_param {{ shape {{ {shape} }} }} }}'
+            for i, shape in enumerate(shapes)
+        ]
+        bottoms = [f'bottom: "x{i}"' for i in range(len(values))]
+        tops = [f'top: "{"x" if in_place else "y"}{i}"' for i in range(self.tops)]
+        blobs = [] if "top:" in self.prototxt else bottoms + tops  # HDF5Data's tops are named after its datasets
+        return "\n".join([*inputs, f'layer {{ name: "layer" {" ".join(blobs)} {self.prototxt} }}\n'])
 
     @property
     def layer(self) -> type:

@@ -32,7 +32,7 @@ def multibox(name: str, fields: str = "", loc_classes: int = 1) -> Case:
         MULTIBOX + fields,
         [(2, 48 * loc_classes), (2, 36), priors, OBJECTS],
         gradient=[0, 1],
-        batch_axis=None,
+        batch_axis=(0, 0, None, 2),
     )
 
 
@@ -69,7 +69,7 @@ CASES = [
         " confidence_threshold: 0.3 nms_param { nms_threshold: 0.4 top_k: 10 } }",
         [(2, 48), lambda rng: rng.uniform(0, 1, (2, 36)), priors],
         gradient=[],
-        batch_axis=None,
+        batch_axis=(0, 0, None),
     ),
     multibox("multibox_loss", "code_type: CENTER_SIZE }"),
     multibox(
@@ -108,6 +108,6 @@ CASES = [
         REGION_LOSS + "bias_match: 0 thresh: 0.6 }",
         [(2, 16, 3, 4), OBJECTS],
         gradient=[0],
-        batch_axis=None,
+        batch_axis=(0, 2),
     ),
 ]

@@ -86,7 +86,7 @@ CASES = [
         gradient=[0],
         golden=["multinomial_logistic"],
     ),
-    Case("infogain", 'type: "InfogainLoss"', [(6, 5), labels(5, 6), INFOGAIN], gradient=[0], batch_axis=None),
+    Case("infogain", 'type: "InfogainLoss"', [(6, 5), labels(5, 6), INFOGAIN], gradient=[0], batch_axis=(0, 0, None)),
     Case(
         "infogain_axis",
         'type: "InfogainLoss" infogain_loss_param { axis: 2 } loss_param { ignore_label: 1 }',
@@ -94,7 +94,7 @@ CASES = [
         tops=2,
         gradient=[0],
         gradient_tops=[0],
-        batch_axis=None,
+        batch_axis=(0, 0, None),
     ),
     Case("sigmoid_ce", SIGMOID_LOSS, [(4, 3, 2, 2), uniform(0, 1, 4, 3, 2, 2)], gradient=[0], golden=["sigmoid_ce"]),
     *(

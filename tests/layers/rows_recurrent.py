@@ -16,7 +16,7 @@ CASES = [
     case
     for kind, states in (("LSTM", 2), ("RNN", 1))
     for case in (
-        Case(kind.lower(), recurrent(kind), [X, FRESH], gradient=[0], batch_axis=None, golden=[kind.lower()]),
+        Case(kind.lower(), recurrent(kind), [X, FRESH], gradient=[0], batch_axis=1, golden=[kind.lower()]),
         Case(
             f"{kind.lower()}_exposed",
             recurrent(kind, exposed=True),
@@ -24,7 +24,7 @@ CASES = [
             tops=1 + states,
             gradient=[0, 2],
             gradient_tops=[0],
-            batch_axis=None,
+            batch_axis=(1, 1, 0, *[1] * states),
         ),
     )
 ]

@@ -9,7 +9,7 @@ CASES = [
     Case("silence", 'type: "Silence"', [(2, 3), (2,)], tops=0),
     Case("concat", 'type: "Concat"', [(2, 3, 4, 5), (2, 1, 4, 5), (2, 2, 4, 5)], golden=["concat"]),
     Case("concat_last", 'type: "Concat" concat_param { axis: -1 }', [(2, 3, 4), (2, 3, 1)]),
-    Case("concat_batch", 'type: "Concat" concat_param { concat_dim: 0 }', [(2, 3), (1, 3)], batch_axis=None),
+    Case("concat_batch", 'type: "Concat" concat_param { concat_dim: 0 }', [(2, 3), (1, 3)]),
     Case("concat_one", 'type: "Concat"', [(2, 3)]),
     Case(
         "slice", 'type: "Slice" slice_param { slice_point: 1 slice_point: 3 }', [(2, 5, 4, 3)], tops=3, golden=["slice"]
@@ -92,10 +92,9 @@ CASES = [
         'type: "BatchReindex"',
         [(4, 3, 2), fixed([0, 2, 2, 3, 0, 1])],
         gradient=[0],
-        batch_axis=None,
         golden=["batch_reindex"],
     ),
-    Case("batch_reindex_4d", 'type: "BatchReindex"', [(4, 3, 2, 2), fixed([3, 3])], gradient=[0], batch_axis=None),
+    Case("batch_reindex_4d", 'type: "BatchReindex"', [(4, 3, 2, 2), fixed([3, 3])], gradient=[0]),
     Case(
         "filter",
         'type: "Filter"',

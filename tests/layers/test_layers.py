@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from breve.errors import NetError
+from breve.explain.layers import has_gradient
 from breve.layers import LAYERS, layer_class
+from breve.net import Net
+from breve.proto import NetParameter
+from breve.proto.text import parse
 from gradient import check_gradients
 from layers.cases import Case
 from layers.table import CASES
 
-GOLDEN = Path(__file__).parents[1] / "golden"
+FOLDER = Path(__file__).parent
+GOLDEN = FOLDER.parent / "golden"
+FORKS = """Axpy ConvolutionDepthwise CReLU DepthwiseConvolution DetectionOutput HardSigmoid HardSwish Interp Mish
+MultiBoxLoss Normalize Permute PriorBox Proposal PSROIPooling Region RegionLoss ReLU6 Reorg Resize ROIPooling
+ShuffleChannel SmoothL1Loss Unpooling Upsample""".split()  # noqa: SIM905
+"""The types that forks added; a type that is not among them is held against a recording of Caffe."""
 
 
 def select(condition) -> pytest.MarkDecorator:
@@ -54,8 +65,46 @@ def assert_all_close(got: list[np.ndarray], want: list[np.ndarray], rtol: float 
         np.testing.assert_allclose(g, w, rtol=0, atol=rtol * max(1.0, np.abs(w).max(initial=0)))
 
 
+def lacking(condition: Callable[[Case], bool], types: Iterable[str] = LAYERS) -> list[str]:
+    """The types of which no case meets the condition."""
+    return sorted(set(types) - {case.type for case in CASES if condition(case)})
+
+
 def test_every_type_has_a_case():
-    assert sorted(set(LAYERS) - {case.type for case in CASES}) == []
+    assert lacking(lambda case: True) == []
+
+
+def test_every_type_with_bottoms_has_a_case_that_is_reshaped_and_emptied():
+    assert lacking(lambda case: not case.bottoms or case.batch_axis is not None) == []
+
+
+def test_every_type_that_works_in_place_has_a_case_that_does():
+    assert lacking(lambda case: case.in_place, [type for type in LAYERS if layer_class(type).in_place]) == []
+
+
+def test_every_type_with_a_gradient_has_a_case_whose_gradients_are_checked():
+    def checked(case: Case) -> bool:
+        return differentiable(case) and (
+            case.gradient is None or len(case.gradient) > 0 or bool(case.run().layer.blobs)
+        )
+
+    assert lacking(checked, filter(has_gradient, LAYERS)) == []
+
+
+def test_every_type_of_caffe_is_held_against_a_recording_of_caffe():
+    elsewhere = {
+        "tests/data/recorded": {"Data", "HDF5Data", "ImageData", "WindowData"},
+        "tests/data": {"HDF5Output", "MemoryData"},
+        "its formula below": {"InfogainLoss"},
+        "it computes nothing of its own": {"DummyData", "Input", "Python", "Silence"},
+    }
+    assert lacking(lambda case: bool(case.golden), set(LAYERS) - set(FORKS)) == sorted(set().union(*elsewhere.values()))
+
+
+@pytest.mark.parametrize("type", FORKS)
+def test_every_type_of_a_fork_is_held_against_its_formula(type):
+    formulas = "".join((FOLDER / f"test_fork_{what}.py").read_text() for what in ("layers", "sizes"))
+    assert any(f'"{case.name}"' in formulas for case in CASES if case.type == type)
 
 
 def test_case_names_are_unique():
@@ -147,7 +196,7 @@ def test_float32_agrees_with_float64(case):
 def test_reshaped_to_another_batch_and_back(case):
     run, values = case.run(), case.values()
     fresh = pass_both_ways(case, run)
-    doubled = [np.concatenate([v, v], axis=case.batch_axis) for v in values]
+    doubled = case.doubled()
     run.reshape(doubled)
     assert_all_close(pass_both_ways(case, run), pass_both_ways(case, case.run(doubled)))
     run.reshape(values)
@@ -156,5 +205,59 @@ def test_reshaped_to_another_batch_and_back(case):
 
 @every_resizable_case
 def test_empty_batch(case):
-    empty = [np.take(v, [], axis=case.batch_axis) for v in case.values()]
-    assert all(np.isfinite(data).all() for data in pass_both_ways(case, case.run(empty)))
+    run = case.run(case.emptied())
+    everything = pass_both_ways(case, run)
+    assert all(np.isfinite(data).all() for data in everything)
+    for blob in run.layer.blobs:
+        np.testing.assert_array_equal(blob.diff, 0)
+    if not case.layer.is_loss:
+        assert [top.shape for top in run.top] == [extrapolated(*shapes) for shapes in shapes_of_batches(case)]
+
+
+def shapes_of_batches(case: Case) -> list[tuple]:
+    """Each top's shapes for the batch as it is and for twice the batch."""
+    runs = [case.run(), case.run(case.doubled())]
+    for run in runs:
+        run.forward()
+    return list(zip(*([top.shape for top in run.top] for run in runs), strict=True))
+
+
+def extrapolated(once: tuple[int, ...], twice: tuple[int, ...]) -> tuple[int, ...]:
+    """A top's shape for a batch of none, as each axis either grows with the batch or does not."""
+    return tuple(2 * a - b for a, b in zip(once, twice, strict=True))
+
+
+@every_resizable_case
+def test_reshaped_within_a_net(case):
+    first, second = case.values(), case.doubled()
+    net = net_of(case, first)
+    put(net, first)
+    net.forward()
+    for values in (second, case.emptied(), first):
+        for i, value in enumerate(values):
+            net.blobs[f"x{i}"].reshape(*value.shape)
+        net.reshape()
+        other = net_of(case, values)
+        other.share_trained_layers_with(net)
+        for each in (net, other):
+            put(each, values)
+            each.forward()
+        for name in net.outputs:
+            assert net.blobs[name].shape == other.blobs[name].shape
+            if not net.layers[-1].draws:
+                np.testing.assert_allclose(net.blobs[name].data, other.blobs[name].data, rtol=1e-9, atol=1e-12)
+
+
+def net_of(case: Case, values: list[np.ndarray], **options) -> Net:
+    return Net(parse(case.net_text(values, **options), NetParameter), case.phase, dtype=np.float64, seed=1)
+
+
+def put(net: Net, values: list[np.ndarray]) -> None:
+    for i, value in enumerate(values):
+        net.blobs[f"x{i}"].data[...] = value
+
+
+@select(lambda case: case.bottoms and case.tops == len(case.bottoms) and not case.layer.in_place)
+def test_layer_that_cannot_work_in_place_refuses_to(case):
+    with pytest.raises(NetError, match="cannot work in place"):
+        net_of(case, case.values(), in_place=True)
