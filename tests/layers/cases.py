@@ -35,7 +35,7 @@ class Case:
     """Parameters whose gradient is checked; None for all."""
     gradient_tops: Sequence[int] | None = None
     """Tops that gradients flow back through; None for all."""
-    batch_axis: int | None | tuple[int | None, ...] = 0
+    batch_axis: int | tuple[int | None, ...] | None = 0
     """The axis along which the bottoms may be doubled or emptied, or one for each, None for a bottom that stays as it
     is; None where that cannot be done."""
     golden: Sequence[str] = ()

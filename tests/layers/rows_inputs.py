@@ -13,5 +13,5 @@ CASES = [
         'type: "DummyData" dummy_data_param { num: 2 channels: 3 height: 1 width: 1 width: 4 }',
         tops=2,
     ),
-    Case("parameter", f'type: "Parameter" parameter_param {{ {SHAPE} }}', golden=["parameter"]),
+    Case("parameter", f'type: "Parameter" parameter_param {{ {SHAPE} }}', param_gradient=[0], golden=["parameter"]),
 ]

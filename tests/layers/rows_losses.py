@@ -88,6 +88,16 @@ CASES = [
     ),
     Case("infogain", 'type: "InfogainLoss"', [(6, 5), labels(5, 6), INFOGAIN], gradient=[0], batch_axis=(0, 0, None)),
     Case(
+        "infogain_prob",
+        'type: "InfogainLoss" loss_param { ignore_label: 2 }',
+        [(3, 4, 2, 3), labels(4, 3, 2, 3), uniform(0, 1, 1, 1, 4, 4)],
+        tops=2,
+        gradient=[0],
+        gradient_tops=[0],
+        batch_axis=(0, 0, None),
+        golden=["infogain"],
+    ),
+    Case(
         "infogain_axis",
         'type: "InfogainLoss" infogain_loss_param { axis: 2 } loss_param { ignore_label: 1 }',
         [(2, 3, 5, 2), labels(5, 2, 3, 2), INFOGAIN],

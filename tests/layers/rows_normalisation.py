@@ -68,6 +68,7 @@ CASES: list[Case] = [
         "scale_two_by_batch",
         'type: "Scale" scale_param { axis: 0 bias_term: true }',
         [(3, 4, 2), (3,)],
+        batch_axis=None,
     ),
     Case("scale_two_alike", 'type: "Scale" scale_param { axis: 0 }', [(2, 3, 4, 2), (2, 3, 4, 2)]),
     Case("scale_two_scalar", 'type: "Scale"', [(2, 3, 4), ()], batch_axis=(0, None)),

@@ -179,14 +179,16 @@ def test_axpy():
     np.testing.assert_allclose(y, a[:, :, None, None] * x + b)
 
 
-def test_depthwise_convolution_is_one_convolution_a_channel():
-    y, (x,), layer = outputs_and_values("convolution_depthwise")
+@pytest.mark.parametrize(("name", "pad"), [("convolution_depthwise", 1), ("depthwise_convolution", 0)])
+def test_depthwise_convolution_is_a_convolution_or_more_of_each_channel(name, pad):
+    y, (x,), layer = outputs_and_values(name)
     weight, bias = (blob.data for blob in layer.blobs)
-    padded = np.pad(x, [(0, 0), (0, 0), (1, 1), (1, 1)])
+    padded = np.pad(x, [(0, 0), (0, 0), (pad, pad), (pad, pad)])
     want = np.zeros_like(y)
-    for c, r, s in np.ndindex(6, 3, 3):
-        want[:, c] += weight[c, 0, r, s] * padded[:, c, r : r + 5, s : s + 5]
-    np.testing.assert_allclose(y, want + bias.reshape(6, 1, 1))
+    for k, r, s in np.ndindex(len(weight), 3, 3):
+        channel = k * 6 // len(weight)
+        want[:, k] += weight[k, 0, r, s] * padded[:, channel, r : r + y.shape[2], s : s + y.shape[3]]
+    np.testing.assert_allclose(y, want + bias.reshape(-1, 1, 1))
 
 
 def test_batch_norm_of_nvidia_moves_averages():

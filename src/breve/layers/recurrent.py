@@ -79,10 +79,10 @@ class Recurrent(Layer):
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Run through time, keeping every state for the way back."""
-        self.x = np.ascontiguousarray(bottom[0].data).reshape(self.steps * self.streams, -1)
+        self.x = np.ascontiguousarray(bottom[0].data).reshape(self.steps * self.streams, self.blobs[0].shape[1])
         self.cont = bottom[1].data[:, :, None]
         pre = np.empty((self.steps, self.streams, self.gates * self.hidden), self.dtype)
-        gemm(self.x, self.blobs[0].data, pre.reshape(len(self.x), -1), trans_b=True)
+        gemm(self.x, self.blobs[0].data, pre.reshape(len(self.x), pre.shape[2]), trans_b=True)
         pre += self.blobs[1].data
         if self.has_static:
             pre += self._static(bottom) @ self.blobs[2].data.T
@@ -110,8 +110,8 @@ class Recurrent(Layer):
             state_diffs[0] += output_diff
             state_diffs = self._unit_backward(t, state_diffs, pre_diff[t])
             state_diffs[0] = self.cont[t] * (pre_diff[t] @ self.blobs[self.weight_h].data)
-        rows = pre_diff.reshape(len(self.x), -1)
-        before = (self.cont * self.history[0][:-1]).reshape(len(self.x), -1)
+        rows = pre_diff.reshape(len(self.x), self.gates * self.hidden)
+        before = (self.cont * self.history[0][:-1]).reshape(len(self.x), self.hidden)
         gemm(rows, self.x, self.blobs[0].diff, trans_a=True, beta=1.0)
         self.blobs[1].diff[...] += rows.sum(axis=0)
         gemm(rows, before, self.blobs[self.weight_h].diff, trans_a=True, beta=1.0)
@@ -124,7 +124,7 @@ class Recurrent(Layer):
                 bottom[i].diff[...] = 0
 
     def _static(self, bottom: Sequence[Blob]) -> np.ndarray:
-        return bottom[2].data.reshape(self.streams, -1)
+        return bottom[2].data.reshape(self.streams, self.blobs[2].shape[1])
 
     def _backward_static(self, rows: np.ndarray, wanted: bool, bottom: Sequence[Blob]) -> None:
         self.blobs[2].diff[...] += rows.T @ self._static(bottom)
