@@ -260,9 +260,9 @@ def test_inconsistent_net_is_refused(text, error, message):
 
 
 def test_fork_field_that_a_layer_does_not_honour_is_refused():
-    pool = "pooling_param { kernel_size: 2 avg_include_pad: false }"
-    text = INPUT + f'layer {{ name: "c" type: "Pooling" bottom: "x" top: "y" {pool} }}'
-    with pytest.raises(UnsupportedError, match=r"layer 'c' .Pooling.: fields of a fork.*avg_include_pad"):
+    loss = "loss_param { label_smoothing: 0.1 }"
+    text = INPUT + f'layer {{ name: "c" type: "SoftmaxWithLoss" bottom: "x" bottom: "x" top: "y" {loss} }}'
+    with pytest.raises(UnsupportedError, match=r"layer 'c' .SoftmaxWithLoss.: fields of a fork.*label_smoothing"):
         net(text)
 
 

@@ -118,11 +118,7 @@ def recurrent(r: Random) -> Layer:
     states = (2 if type_ == "LSTM" else 1) * int(one_of(r, 0, 0, 1))
     bottoms += [normal(r, 1, streams, num_output) for _ in range(states)]
     fields = f"num_output: {num_output}" + (" expose_hidden: true" if states else "")
-    forward_only = bool(states)  # Caffe aborts on a gradient wrt an exposed state
-    return Layer(
-        type_, f"recurrent_param {{ {fields} }}", bottoms, tops=1 + states, backward=not forward_only,
-        steps=1 if states else int(one_of(r, 1, 2)),
-    )  # fmt: skip
+    return Layer(type_, f"recurrent_param {{ {fields} }}", bottoms, tops=1 + states, steps=int(one_of(r, 1, 2)))
 
 
 GENERATORS = [

@@ -28,6 +28,11 @@ CASES: list[Case] = [
     pool("pool_ave", (2, 3, 7, 6), "pool: AVE kernel_size: 3 stride: 2", golden=["pool_ave"]),
     pool("pool_ave_pad", (2, 3, 7, 6), "pool: AVE kernel_size: 3 stride: 2 pad: 1", golden=["pool_ave_pad"]),
     pool("pool_ave_rect", (2, 9, 5, 8), "pool: AVE kernel_h: 2 kernel_w: 5 stride_h: 1 stride_w: 2 pad_h: 1 pad_w: 2"),
+    pool(
+        "pool_ave_inside",
+        (2, 3, 7, 6),
+        "pool: AVE kernel_h: 3 kernel_w: 4 stride: 2 pad_h: 1 pad_w: 3 avg_include_pad: false",
+    ),
     pool("pool_global", (2, 3, 5, 4), "pool: AVE global_pooling: true", golden=["pool_global"]),
     Case(
         "pool_stochastic",

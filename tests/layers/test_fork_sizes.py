@@ -232,6 +232,15 @@ def test_holes_are_dilation(name, dilation):
     np.testing.assert_array_equal(case.run().forward()[0], LayerRun(text, case.values()).forward()[0])
 
 
+def test_average_pooling_that_does_not_count_the_pad():
+    """As pooling_avg_exclude_padding of Intel's fork has it."""
+    y, (x,), _ = outputs_and_values("pool_ave_inside")
+    for i, j in np.ndindex(*y.shape[2:]):
+        top, left = 2 * i - 1, 2 * j - 3
+        inside = x[:, :, max(top, 0) : top + 3, max(left, 0) : left + 4]
+        np.testing.assert_allclose(y[:, :, i, j], inside.mean(axis=(2, 3)))
+
+
 @pytest.mark.parametrize("name", ["pool_max_torch", "pool_ave_down"])
 def test_forks_round_pooling_down(name):
     assert outputs_and_values(name)[0].shape == (1, 2, 2, 2)

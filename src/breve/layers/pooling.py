@@ -11,7 +11,7 @@ import numpy as np
 from breve.blob import Blob
 from breve.errors import LayerError
 from breve.layers.base import Layer
-from breve.layers.pooling_methods import METHODS, PoolMethod, PoolWindow
+from breve.layers.pooling_methods import METHODS, Average, AverageInside, PoolMethod, PoolWindow
 from breve.layers.views import channels_last, overwritten_channels_last
 from breve.layers.window import pair
 
@@ -45,10 +45,11 @@ class Pooling(Layer):
 
     Forward: y[n,c,i,j] pools x[n,c,h,w] over the window of rows i stride - pad to i stride - pad + kernel - 1, likewise
         columns, as far as they are inside the image. MAX: the largest value (the lowest finite float32 where none is
-        larger). AVE: the sum, divided by the number of pixels that the window has inside the padded image. STOCHASTIC:
-        in TRAIN a pixel drawn with a probability proportional to its value, in TEST the mean weighted by the values,
-        sum x^2 / sum x. The output has ceil((in + 2 pad - kernel) / stride) + 1 pixels along an axis; with a pad, a
-        last window that would start outside image and pad is dropped.
+        larger). AVE: the sum, divided by the number of pixels that the window has inside the padded image (inside the
+        image with `avg_include_pad: false`). STOCHASTIC: in TRAIN a pixel drawn with a probability proportional to its
+        value, in TEST the mean weighted by the values, sum x^2 / sum x. The output has
+        ceil((in + 2 pad - kernel) / stride) + 1 pixels along an axis; with a pad, a last window that would start
+        outside image and pad is dropped.
     Backward: MAX and STOCHASTIC in TRAIN: dy goes to the pixel whose value was taken, the first of equal maxima in
         order of rows. AVE: dy / divisor goes to each pixel inside. STOCHASTIC in TEST: dx = dy (2 x sum x - sum x^2) /
         (sum x)^2.
@@ -57,7 +58,7 @@ class Pooling(Layer):
     Fields: pooling_param: `pool` (MAX), `kernel_size` or `kernel_h` and `kernel_w` (required but with
         `global_pooling`), `stride` (1) or `stride_h` and `stride_w`, `pad` (0) or `pad_h` and `pad_w`, `global_pooling`
         (false; the window is the image), `round_mode` (CEIL; FLOOR rounds the output's size down, as the forks'
-        `ceil_mode: false` and `torch_pooling: true` do); `engine` is ignored.
+        `ceil_mode: false` and `torch_pooling: true` do), `avg_include_pad` (true; Intel's fork); `engine` is ignored.
     Errors: sizes missing, zero or given twice; a pad not smaller than the kernel, or with STOCHASTIC; with
         `global_pooling` a kernel, pad or stride; a second top without MAX; a bottom without four axes; a window larger
         than the image by more than a stride.
@@ -65,7 +66,9 @@ class Pooling(Layer):
     """
 
     top_counts: ClassVar[tuple[int, int | None]] = (1, 2)
-    fork_fields: ClassVar[frozenset[str]] = frozenset({"pooling_param.ceil_mode", "pooling_param.torch_pooling"})
+    fork_fields: ClassVar[frozenset[str]] = frozenset(
+        {"pooling_param.ceil_mode", "pooling_param.torch_pooling", "pooling_param.avg_include_pad"}
+    )
 
     def setup(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Read the window and the method."""
@@ -82,7 +85,9 @@ class Pooling(Layer):
         if len(top) > 1 and param.pool != param.MAX:
             raise LayerError("a second top, the mask, is for MAX pooling only", hint="remove it")
         self.draws = param.pool == param.STOCHASTIC and self.phase == "TRAIN"
-        self.method: PoolMethod = METHODS[param.PoolMethod.Name(param.pool)](self.phase, self.rng)
+        method = METHODS[param.PoolMethod.Name(param.pool)]
+        method = AverageInside if method is Average and not param.avg_include_pad else method
+        self.method: PoolMethod = method(self.phase, self.rng)
 
     def _check_global(self, param: Any) -> None:
         if any(param.HasField(field) for field in ("kernel_size", "kernel_h", "kernel_w")):

@@ -64,6 +64,35 @@ class Average(PoolMethod):
         pooling.average_backward(dy, self.window, dx)
 
 
+class AverageInside(Average):
+    """The sum divided by the window's area inside the image, that is without its pad."""
+
+    def reshape(self, window: PoolWindow, in_shape: Shape, out_shape: Shape) -> None:
+        """Find each window's area with the pad in parts of that without."""
+        super().reshape(window, in_shape, out_shape)
+        rows, columns = (
+            _pad_factors(in_shape[axis], out_shape[axis], *window[axis - 1 :: 2]) for axis in (1, 2)
+        )  # of an (N, H, W, C)
+        self.factors = np.outer(rows, columns)[..., None]
+
+    def forward(self, x: np.ndarray, y: np.ndarray) -> None:
+        """Average."""
+        super().forward(x, y)
+        y *= self.factors.astype(y.dtype)
+
+    def backward(self, x: np.ndarray, dy: np.ndarray, dx: np.ndarray) -> None:
+        """Spread the gradient evenly."""
+        super().backward(x, dy * self.factors.astype(dy.dtype), dx)
+
+
+def _pad_factors(size: int, out_size: int, kernel: int, stride: int, pad: int) -> np.ndarray:
+    """Along one axis, the pixels of each window with the pad over those without; 0 where there are none without."""
+    start = np.arange(out_size) * stride - pad
+    padded = np.minimum(start + kernel, size + pad) - start
+    inside = np.minimum(start + kernel, size) - np.maximum(start, 0)
+    return np.where(inside > 0, padded / np.maximum(inside, 1), 0)
+
+
 class Stochastic(PoolMethod):
     """A pixel drawn with a probability proportional to its value; in TEST the mean weighted by the values."""
 

@@ -42,6 +42,7 @@ class PoolingExplainer(Linear):
         self.kernel = self.in_space if param.global_pooling else _sizes(param, "kernel", param.kernel_size)
         self.stride = (1, 1) if param.global_pooling else _sizes(param, "stride", param.stride)
         self.pad = (0, 0) if param.global_pooling else _sizes(param, "pad", param.pad)
+        self.counts_pad = param.avg_include_pad
         self.stochastic = self.method == "STOCHASTIC"
         self.batchwise = not self.stochastic  # draws are made for the whole batch
 
@@ -50,7 +51,8 @@ class PoolingExplainer(Linear):
         if self.method == "MAX":
             return "dX[n, c, h, w] = sum over its windows (y, x) of dY[n, c, y, x] * (1 if it is the first maximum)"
         if self.method == "AVE":
-            return "dX[n, c, h, w] = sum over its windows (y, x) of dY[n, c, y, x] / (padded window size)"
+            size = "padded window size" if self.counts_pad else "window size inside the image"
+            return f"dX[n, c, h, w] = sum over its windows (y, x) of dY[n, c, y, x] / ({size})"
         return self.formula_text
 
     def index_equations(self, wrt: Wrt, index: Index) -> list[str]:
@@ -65,13 +67,14 @@ class PoolingExplainer(Linear):
             yield Window((y, x), rows, columns, height * width)
 
     def _spans(self, axis: int, at: int) -> Iterator[tuple[int, Rows, int]]:
-        """Outputs whose window holds `at` along one axis: the part inside, and Caffe's size of it with its padding."""
+        """Outputs whose window holds `at` along one axis: the part inside, and the size of it that Caffe divides by."""
         size, kernel, pad = self.in_space[axis], self.kernel[axis], self.pad[axis]
         for out in range(self.out_space[axis]):
             start = out * self.stride[axis] - pad
             end = min(start + kernel, size + pad)
             if start <= at < min(end, size):
-                yield out, (max(start, 0), min(end, size)), end - start
+                inside = max(start, 0), min(end, size)
+                yield out, inside, end - start if self.counts_pad else inside[1] - inside[0]
 
     def terms(self, wrt: Wrt, index: Index) -> Terms:
         """One for each window."""
