@@ -11,6 +11,15 @@ from breve.blob import Blob
 from breve.layers.base import Layer
 
 
+def sigmoid(x: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """1 / (1 + exp(-x)) as tanh(x / 2) / 2 + 1/2, which cannot overflow."""
+    y = np.multiply(x, 0.5, out=out)
+    np.tanh(y, out=y)
+    y *= 0.5
+    y += 0.5
+    return y
+
+
 class ElementwiseLayer(Layer):
     """One bottom, one top of the same shape and memory order, in place if wished.
 

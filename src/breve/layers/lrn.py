@@ -11,7 +11,7 @@ from breve.blob import Blob
 from breve.errors import LayerError
 from breve.kernels import lrn, pooling
 from breve.layers.base import Layer
-from breve.layers.views import channels_last, overwritten_channels_last
+from breve.layers.views import channels_last, image_shape, overwritten_channels_last
 
 
 class LRN(Layer):
@@ -43,8 +43,7 @@ class LRN(Layer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Top as bottom."""
-        if bottom[0].ndim != 4:
-            raise LayerError("LRN needs four axes", expected="(N, C, H, W)", found=bottom[0].shape)
+        image_shape(bottom[0], "LRN")
         top[0].reshape_like(bottom[0])
 
     def forward(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:

@@ -12,7 +12,7 @@ from breve.blob import Blob
 from breve.errors import LayerError
 from breve.layers.base import Layer
 from breve.layers.pooling_methods import METHODS, Average, AverageInside, PoolMethod, PoolWindow
-from breve.layers.views import channels_last, overwritten_channels_last
+from breve.layers.views import channels_last, image_shape, overwritten_channels_last
 from breve.layers.window import pair
 
 
@@ -105,7 +105,7 @@ class Pooling(Layer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Pooled height and width."""
-        batch, channels, height, width = _image_shape(bottom[0])
+        batch, channels, height, width = image_shape(bottom[0], "pooling")
         if self.is_global:
             self.kernel = (height, width)
             if 0 in self.kernel:
@@ -153,7 +153,7 @@ class SPP(Layer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Find each level's window for this size of image."""
-        batch, channels, height, width = _image_shape(bottom[0])
+        batch, channels, height, width = image_shape(bottom[0], "pooling")
         self.shapes = []
         for level, method in enumerate(self.methods):
             window = pyramid_window((height, width), 2**level)
@@ -196,11 +196,3 @@ def pyramid_window(in_shape: tuple[int, int], bins: int) -> PoolWindow:
     if any(p >= k for p, k in zip(pad, kernel, strict=True)):
         raise LayerError("the image is too small for its pyramid", found=in_shape, hint="lower pyramid_height")
     return (*kernel, *kernel, *pad)
-
-
-def _image_shape(blob: Blob) -> tuple[int, int, int, int]:
-    """(N, C, H, W). Raises LayerError."""
-    if blob.ndim != 4:
-        raise LayerError("pooling needs four axes", expected="(N, C, H, W)", found=blob.shape)
-    batch, channels, height, width = blob.shape
-    return batch, channels, height, width

@@ -16,6 +16,7 @@ from breve.blob import Blob
 from breve.errors import LayerError
 from breve.kernels.gemm import gemm
 from breve.layers.base import Layer
+from breve.layers.elementwise import sigmoid
 
 
 class Recurrent(Layer):
@@ -247,10 +248,3 @@ class RNN(Recurrent):
         self.blobs[-2].diff[...] += rows.T @ self.history[0][1:].reshape(-1, self.hidden)
         self.blobs[-1].diff[...] += rows.sum(axis=0)
         return (rows @ self.blobs[-2].data).reshape(top_diff.shape)
-
-
-def sigmoid(x: np.ndarray, out: np.ndarray) -> None:
-    """1 / (1 + exp(-x)) as tanh(x / 2) / 2 + 1/2, which cannot overflow."""
-    np.tanh(np.multiply(x, 0.5, out=out), out=out)
-    out *= 0.5
-    out += 0.5

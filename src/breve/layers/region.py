@@ -11,12 +11,8 @@ from breve.blob import Blob
 from breve.errors import DataError, LayerError, UnsupportedError
 from breve.layers import boxes
 from breve.layers.base import Layer
+from breve.layers.elementwise import sigmoid
 from breve.layers.loss import LossLayer
-
-
-def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + exp(-x)) without overflow."""
-    return (np.tanh(x / 2) + 1) / 2
 
 
 def softmax(x: np.ndarray) -> np.ndarray:

@@ -11,10 +11,10 @@ from breve.blob import Blob
 from breve.errors import DataError, LayerError
 from breve.kernels import regions
 from breve.layers.base import Layer
-from breve.layers.views import channels_last, overwritten_channels_last
+from breve.layers.views import channels_last, image_shape, overwritten_channels_last
 
 
-class RegionLayer(Layer):
+class RegionPooling(Layer):
     """What both share: regions (image, x1, y1, x2, y2) as the second bottom, and where their bins begin and end."""
 
     bottom_counts: ClassVar[tuple[int, int | None]] = (2, 2)
@@ -22,8 +22,7 @@ class RegionLayer(Layer):
 
     def check_bottoms(self, bottom: Sequence[Blob]) -> int:
         """How many regions there are. Raises LayerError when a bottom has a wrong shape."""
-        if bottom[0].ndim != 4:
-            raise LayerError("regions are pooled from four axes", expected="(N, C, H, W)", found=bottom[0].shape)
+        image_shape(bottom[0], "pooling of regions")
         shape = bottom[1].shape
         if not shape or bottom[1].count != 5 * shape[0]:
             raise LayerError("a region is five numbers: image, x1, y1, x2, y2", expected="(R, 5)", found=shape)
@@ -44,7 +43,7 @@ class RegionLayer(Layer):
         return images.astype(np.intp), values[:, 1:]
 
 
-class ROIPooling(RegionLayer):
+class ROIPooling(RegionPooling):
     """The maximum in each of pooled_h x pooled_w bins of each region of interest.
 
     Forward: a region (image, x1, y1, x2, y2) becomes the pixels from round(x1 spatial_scale) to round(x2
@@ -94,7 +93,7 @@ class ROIPooling(RegionLayer):
                 regions.maximum_backward(channels_last(top[0].diff), self.images, self.mask, bottom_diff)
 
 
-class PSROIPooling(RegionLayer):
+class PSROIPooling(RegionPooling):
     """Position-sensitive pooling: each bin of a region averages channels of its own.
 
     Forward: a region (image, x1, y1, x2, y2) covers round(x1) spatial_scale to (round(x2) + 1) spatial_scale, at least

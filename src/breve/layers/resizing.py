@@ -10,7 +10,7 @@ import numpy as np
 from breve.blob import Blob
 from breve.errors import LayerError, UnsupportedError
 from breve.layers.base import Layer
-from breve.layers.views import channels_last, overwritten_channels_last
+from breve.layers.views import channels_last, image_shape, overwritten_channels_last
 
 
 class BilinearLayer(Layer):
@@ -69,7 +69,7 @@ class Interp(BilinearLayer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the two matrices."""
-        batch, channels, *in_shape = image_shape(bottom[0])
+        batch, channels, *in_shape = image_shape(bottom[0], "interpolation")
         out_shape = [self._size(bottom, axis, size) for axis, size in enumerate(in_shape)]
         self.rows, self.columns = (
             self._matrix(size, out_size) for size, out_size in zip(in_shape, out_shape, strict=True)
@@ -81,7 +81,7 @@ class Interp(BilinearLayer):
         param = self.param.interp_param
         inner = size + param.pad_beg + param.pad_end
         if len(bottom) > 1:
-            out_size = image_shape(bottom[1])[2 + axis]
+            out_size = image_shape(bottom[1], "interpolation")[2 + axis]
         elif param.HasField("zoom_factor") or param.HasField("shrink_factor"):
             shrunk = (inner - 1) // param.shrink_factor + 1
             out_size = shrunk + (shrunk - 1) * (param.zoom_factor - 1)
@@ -125,7 +125,7 @@ class Resize(BilinearLayer):
 
     def reshape(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Make the two matrices."""
-        batch, channels, height, width = image_shape(bottom[0])
+        batch, channels, height, width = image_shape(bottom[0], "interpolation")
         param = self.param.resize_param
         out_shape = (param.height, param.width)
         if param.is_pyramid_test:
@@ -137,13 +137,6 @@ class Resize(BilinearLayer):
             for size, out_size in zip((height, width), out_shape, strict=True)
         )
         top[0].reshape(batch, channels, *out_shape)
-
-
-def image_shape(blob: Blob) -> tuple[int, ...]:
-    """(N, C, H, W). Raises LayerError."""
-    if blob.ndim != 4:
-        raise LayerError("interpolation needs four axes", expected="(N, C, H, W)", found=blob.shape)
-    return blob.shape
 
 
 def interpolation_matrix(places: np.ndarray, size: int) -> np.ndarray:

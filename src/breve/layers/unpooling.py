@@ -11,7 +11,7 @@ from breve.blob import Blob
 from breve.errors import DataError, LayerError
 from breve.kernels import pooling
 from breve.layers.base import Layer
-from breve.layers.views import channels_last, overwritten_channels_last
+from breve.layers.views import channels_last, image_shape, overwritten_channels_last
 from breve.layers.window import pair
 
 
@@ -174,8 +174,7 @@ class Upsample(Layer):
 
 def check_images(bottom: Sequence[Blob]) -> None:
     """Raise LayerError unless there are four axes, and the mask, if any, has the images' shape."""
-    if bottom[0].ndim != 4:
-        raise LayerError("enlarging needs four axes", expected="(N, C, H, W)", found=bottom[0].shape)
+    image_shape(bottom[0], "enlarging")
     if bottom[-1].shape != bottom[0].shape:
         raise LayerError("the mask differs in shape", expected=bottom[0].shape, found=bottom[-1].shape)
 

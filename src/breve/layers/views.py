@@ -7,6 +7,17 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from breve.blob import Blob
+from breve.errors import LayerError
+
+
+def image_shape(blob: Blob, what: str) -> tuple[int, int, int, int]:
+    """(N, C, H, W). Raises LayerError, which says `what` needs that, for other than four axes."""
+    if blob.ndim != 4:
+        raise LayerError(f"{what} needs four axes", expected="(N, C, H, W)", found=blob.shape)
+    batch, channels, height, width = blob.shape
+    return batch, channels, height, width
+
 
 @contextmanager
 def overwritten(array: np.ndarray, shape: Sequence[int]) -> Iterator[np.ndarray]:
