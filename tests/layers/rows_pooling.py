@@ -38,7 +38,6 @@ CASES: list[Case] = [
         "pool_stochastic",
         'type: "Pooling" pooling_param { pool: STOCHASTIC kernel_size: 3 stride: 2 }',
         [uniform(0.5, 1.5, 2, 3, 6, 7)],
-        gradient=(),
         batch_axis=None,
     ),
     Case(

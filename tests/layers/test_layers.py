@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from breve.errors import NetError
+from breve.errors import LayerError, NetError
 from breve.explain.layers import has_gradient
 from breve.layers import LAYERS, layer_class
 from breve.net import Net
@@ -145,6 +145,22 @@ def test_gradient_agrees_with_differences(case):
     check_gradients(
         case.run(), bottoms=case.gradient, params=case.param_gradient, tops=case.gradient_tops, tolerance=case.tolerance
     )
+
+
+@select(lambda case: case.bottoms)
+def test_what_is_not_checked_has_no_gradient(case):
+    run = case.run()
+    ones = [np.ones(output.shape) for output in run.forward()]
+    for i, checked in enumerate(propagate_down(case)):
+        if not checked:
+            try:
+                diffs, _ = run.backward(ones, [i == j for j in range(len(run.bottom))])
+            except LayerError:
+                continue  # it refuses
+            np.testing.assert_array_equal(diffs[i], 0)
+    if case.param_gradient is not None:
+        rates = [param.lr_mult for param in run.layer.param.param]
+        assert all(rates[i] == 0 for i in range(len(run.layer.blobs)) if i not in case.param_gradient)
 
 
 @select(differentiable)
