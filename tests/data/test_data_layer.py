@@ -4,6 +4,7 @@ import gc
 import io
 import json
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -56,6 +57,23 @@ def test_records_come_in_order_round_and_round(database, prefetch):
 def test_batch_larger_than_the_database(database):
     (batch,) = batches(data(database, 50), 1)
     np.testing.assert_array_equal(batch["label"], np.arange(50) % 23)
+
+
+def test_large_database_is_not_loaded_whole(tmp_path):
+    image = np.zeros((3, 128, 128), np.uint8)
+    write_lmdb(tmp_path / "db", ((b"%08d" % i, pack(image, i)) for i in range(1500)))
+    size_bytes = (tmp_path / "db" / "data.mdb").stat().st_size
+    tracemalloc.start()
+    try:
+        net = data(tmp_path / "db", 5, "prefetch: 2")
+        for i in range(12):
+            net.forward()
+            assert net.blobs["label"].data[0] == 5 * i
+        peak_bytes = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    net.close()
+    assert peak_bytes < size_bytes / 4  # four batches of floats and one of bytes are 4 MB
 
 
 def test_label_may_be_left_out(database):
