@@ -9,9 +9,10 @@ import values
 import windows
 from drawing import Layer, one_of
 
+import nets
 import shapes
 
-GENERATORS = [g for module in (windows, values, shapes, losses, sources) for g in module.GENERATORS]
+GENERATORS = [g for module in (windows, values, shapes, losses, sources, nets) for g in module.GENERATORS]
 
 NOT_DRAWN = {
     "Clip": "not in every Caffe 1.0; recorded in tests/golden",
