@@ -12,7 +12,7 @@ import pytest
 
 from breve.net import Net
 
-RECORDED = Path(__file__).parent / "packaged"
+RECORDED = Path(__file__).parent / "recorded"
 TOLERANCE = 2e-4  # of an array's largest value
 
 SKIN, HAIR, CLOTHES, BACKGROUND = (140, 175, 220), (30, 40, 60), (90, 60, 50), (150, 140, 130)
