@@ -43,16 +43,18 @@ class Terms:
     ) -> Terms:
         """Terms at flat positions of the tops; `factor` is an array to look up `factor_position` in, or the factors."""
         top_position = np.atleast_1d(np.asarray(top_position, np.intp))
+        if np.ndim(top) == 0:
+            top_diff = taken(top_diffs[top], top_position)
+        else:
+            top_diff = np.empty(top_position.shape, top_diffs[0].dtype)
+            for number in np.unique(top):
+                top_diff[top == number] = taken(top_diffs[number], top_position[top == number])
         top = np.broadcast_to(np.asarray(top, np.intp), top_position.shape)
-        top_diff = np.empty(top_position.shape, top_diffs[0].dtype)
-        for number in np.unique(top):
-            here = top == number
-            top_diff[here] = np.asarray(top_diffs[number]).reshape(-1)[top_position[here]]
         shape: Index = ()
         if factor_position is not None:
             array = np.asarray(factor)
             shape, factor_position = array.shape, np.atleast_1d(np.asarray(factor_position, np.intp))
-            factor = array.reshape(-1)[factor_position]
+            factor = taken(array, factor_position)
         factor = np.broadcast_to(np.asarray(factor), top_position.shape)
         shapes = tuple(diff.shape for diff in top_diffs)
         return cls(top, top_position, top_diff, factor, factor_position, factor_name, shapes, shape)
@@ -96,6 +98,13 @@ class Terms:
     def factor_index(self, t: int) -> Index | None:
         """Where the factor of term t lies, if it is an element of an array."""
         return None if self.factor_position is None else unravel(self.factor_position[t], self.factor_shape)
+
+
+def taken(array: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """The elements at flat positions, in Caffe's order of axes whatever the memory's."""
+    if array.flags.c_contiguous or not array.ndim:
+        return array.reshape(-1)[positions]
+    return array[np.unravel_index(positions, array.shape)]
 
 
 def unravel(position: Any, shape: Index) -> Index:

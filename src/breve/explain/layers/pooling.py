@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,8 @@ from breve.explain.record import Record
 from breve.explain.wrt import Wrt
 
 Rows = tuple[int, int]
+Span = tuple[int, Rows, int]
+"""An output, the part of its window inside the image, and the size of the window that Caffe divides by."""
 
 
 @dataclass(frozen=True)
@@ -62,12 +66,16 @@ class PoolingExplainer(Linear):
 
     def windows(self, pixel: Index) -> Iterator[Window]:
         """The windows that hold a pixel, in the order of outputs."""
-        spans = [list(self._spans(axis, at)) for axis, at in enumerate(pixel)]
+        spans = (self._spans[axis][at] for axis, at in enumerate(pixel))
         for (y, rows, height), (x, columns, width) in itertools.product(*spans):
             yield Window((y, x), rows, columns, height * width)
 
-    def _spans(self, axis: int, at: int) -> Iterator[tuple[int, Rows, int]]:
-        """Outputs whose window holds `at` along one axis: the part inside, and the size of it that Caffe divides by."""
+    @cached_property
+    def _spans(self) -> list[list[list[Span]]]:
+        """Along each axis, for each pixel, the outputs whose window holds it."""
+        return [[list(self._spans_over(axis, at)) for at in range(size)] for axis, size in enumerate(self.in_space)]
+
+    def _spans_over(self, axis: int, at: int) -> Iterator[Span]:
         size, kernel, pad = self.in_space[axis], self.kernel[axis], self.pad[axis]
         for out in range(self.out_space[axis]):
             start = out * self.stride[axis] - pad
@@ -82,7 +90,7 @@ class PoolingExplainer(Linear):
             return self.jacobian_row(wrt, index)
         plane, (n, c, h, w) = self.record.bottom_data[0][index[:2]], index
         found = list(self.windows((h, w)))
-        base = (n * self.record.bottom_data[0].shape[1] + c) * int(np.prod(self.out_space))
+        base = (n * self.record.bottom_data[0].shape[1] + c) * math.prod(self.out_space)
         positions = [base + window.output[0] * self.out_space[1] + window.output[1] for window in found]
         if self.method == "AVE":
             factors = [1 / window.divisor for window in found]

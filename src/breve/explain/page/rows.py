@@ -57,7 +57,9 @@ def listed(
     total, begin = 0, perf_counter()
     for position in positions:
         index = unravel(position, shape)
-        found[position], rests[position] = _within(e.terms(wrt, index), images, batch)
+        found[position], rests[position] = e.terms(wrt, index), 0.0
+        if wrt.is_param or not e.batchwise:
+            found[position], rests[position] = _within(found[position], images, batch)
         if len(found) <= limits.remarks:
             remarks[str(position)] = e.remarks(wrt, index)
         total += len(found[position])
@@ -73,9 +75,11 @@ def listed(
 
 def _within(terms: Terms, images: slice, batch: int) -> tuple[Terms, float]:
     """The terms of some images of a batch, and the sum of the others."""
+    if images.stop - images.start == batch:
+        return terms, 0.0
     outside = np.zeros(len(terms), bool)
     for number, shape in enumerate(terms.top_shapes):
-        if shape[:1] == (batch,) and images.stop - images.start < batch:
+        if shape[:1] == (batch,):
             image = terms.top_position // (math.prod(shape) // batch)
             outside |= (terms.top == number) & ((image < images.start) | (image >= images.stop))
     return (terms.only(~outside), math.fsum(terms.product[outside])) if outside.any() else (terms, 0.0)
