@@ -108,8 +108,26 @@ def test_text_tells_the_whole_story():
         "The way to the loss", "What texts call it", "the objective is the net's loss",
     ):  # fmt: skip
         assert part in text, part
-    assert "more terms" in text
-    assert "more terms" not in e.to_text(terms=None)
+    assert "(all: --terms all)" in text
+    assert "(all: --terms all)" not in e.to_text(terms=None)
+
+
+def test_text_of_terms_that_are_all_zero_shows_some_and_counts_the_others():
+    net = net_of(
+        'layer { name: "p" type: "Pooling" bottom: "x" top: "y" pooling_param { kernel_size: 3 } }', (1, 1, 5, 5)
+    )
+    net.blobs["x"].data[0, 0, 1, 1] = -100
+    text = breve.explain(net, "p", "data", (0, 0, 1, 1)).to_text(80, terms=3)
+    assert "4 terms" in text
+    assert sum(line.startswith("   [0,0,") for line in text.splitlines()) == 3
+    assert "and 1 that is zero" in text
+
+
+def test_text_fits_a_narrow_terminal():
+    e = breve.explain(trained_net(), "conv", "data", (0, 1, 4, 4))
+    table = e.to_text(80).split("36 terms")[1].split("The way")[0]
+    assert max(map(len, table.splitlines())) <= 80
+    assert "…" not in table
 
 
 def test_way_goes_layer_by_layer_to_the_loss():

@@ -77,7 +77,8 @@ def write_terms(e: Explanation, console: Console, most: int | None = 24) -> None
     if not count:
         console.print(Text("\n0 terms: no element of the top depends on it", style="bold"))
         return
-    shown = np.arange(count) if most is None else (np.arange(count) if count <= most else nonzero[:most])
+    shown = np.arange(count) if most is None or count <= most or not nonzero.size else nonzero
+    shown = shown[:most]
     table = _terms_table(e, count)
     running = np.cumsum(t.product) + 0.0
     write_row = _wide_row if console.width >= WIDE else _narrow_row
@@ -85,12 +86,16 @@ def write_terms(e: Explanation, console: Console, most: int | None = 24) -> None
         table.add_row(*write_row(e, int(i), running[i]))
     console.print(table)
     if len(shown) < count:
-        rest = np.setdiff1d(nonzero, shown)
-        zeros = count - len(nonzero)
-        total = math.fsum(t.product[rest])
-        console.print(
-            f"  and {len(rest):,} more terms, together {total:.9g}, and {zeros:,} that are zero (all: --terms all)"
-        )
+        rest = np.setdiff1d(np.arange(count), shown)
+        console.print(f"  and {_told(t.product[rest])} (all: --terms all)")
+
+
+def _told(products: np.ndarray) -> str:
+    """Terms that are not shown, in words."""
+    more, zeros = np.count_nonzero(products), np.count_nonzero(products == 0)
+    parts = [f"{more:,} more terms, together {math.fsum(products):.9g}"] if more else []
+    zero = [f"{zeros:,} that {'is' if zeros == 1 else 'are'} zero"] if zeros else []
+    return ", and ".join(parts + zero)
 
 
 def _wide_row(e: Explanation, i: int, running: float) -> list[str]:
@@ -196,10 +201,13 @@ def write_proof(e: Explanation, console: Console) -> None:
         ("central difference", f"{e.numeric.value:.12g}", f"float64, step {e.numeric.step:.1g}: {e.numeric.verdict}"),
         ("algorithm's error", f"{e.algorithm_error:.2g}", "of the largest element, against float64, in all of it"),
     ]  # fmt: skip
-    console.print()
+    table = Table(box=None, show_header=False, padding=(0, 1, 0, 0))
+    for fixed in (True, True, False):
+        table.add_column(no_wrap=fixed)
     for name, value, note in lines:
         style = "bold red" if note.find(": wrong") >= 0 else ""
-        console.print(Text.assemble(f"  {name:<19}", (f"{value:<24}", "bold"), (note, style)), soft_wrap=True)
+        table.add_row(name, Text(value, style="bold"), Text(note, style=style))
+    console.print(Padding(table, (1, 0, 0, 2)))
 
 
 def write_chain(e: Explanation, console: Console) -> None:
