@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from breve import pycaffe
 from breve.layers import python
 from breve.net import Net
 
@@ -135,10 +134,9 @@ def test_check_of_one_layer(breve, small):
 def test_check_runs_python_layers_when_allowed_and_exits_with_1_when_wrong(breve, small, monkeypatch, factor, code):
     monkeypatch.syspath_prepend(str(small))
     monkeypatch.setitem(python._state, "allowed", False)
-    for module, value in (("own", None), ("caffe", pycaffe)):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-        if value:
-            monkeypatch.setitem(sys.modules, module, value)
+    for module in ("own", "caffe"):  # `import caffe` in the module is to give breve's
+        monkeypatch.setitem(sys.modules, module, None)
+        monkeypatch.delitem(sys.modules, module)
     (small / "own.py").write_text(OWN.replace("FACTOR", str(factor)))
     param = 'python_param { module: "own" layer: "Own" }'
     (small / "own.prototxt").write_text(NET + f'layer {{ name: "own" type: "Python" bottom: "y" top: "z" {param} }}')

@@ -30,7 +30,7 @@ OPTIONS = [
 
 
 def _allow() -> None:
-    from breve.layers.python import allow_python_layers
+    from breve.pycaffe import allow_python_layers
 
     allow_python_layers()
 
