@@ -130,8 +130,8 @@ def test_cache_sees_an_edit_in_the_file_of_a_called_function(tmp_path):
     helper = "from breve.kernels.threads import inline\n@inline\ndef amount():\n    return {}\n"
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import caller; print(caller.double())"
     (tmp_path / "caller.py").write_text(
-        "from breve.kernels.threads import inline\nfrom helper import amount\n"
-        "@inline\ndef double():\n    return 2 * amount()\n"
+        "from breve.kernels.threads import launching\nfrom helper import amount\n"
+        "@launching\ndef double():\n    return 2 * amount()\n"
     )
     for number, doubled in (("7", "14"), ("7", "14"), ("800", "1600")):
         (tmp_path / "helper.py").write_text(helper.format(number))
@@ -139,7 +139,9 @@ def test_cache_sees_an_edit_in_the_file_of_a_called_function(tmp_path):
 
 
 def test_damaged_cache_is_compiled_again(tmp_path):
-    (tmp_path / "seven.py").write_text("from breve.kernels.threads import inline\n@inline\ndef f():\n    return 7\n")
+    (tmp_path / "seven.py").write_text(
+        "from breve.kernels.threads import launching\n@launching\ndef f():\n    return 7\n"
+    )
     program = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import seven; print(seven.f())"
     cache = tmp_path / "cache"
     for suffix in ("nbi", "nbc"):

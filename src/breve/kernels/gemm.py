@@ -11,19 +11,18 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import prange
 
 from breve.errors import LayerError
 from breve.kernels import microkernel
+from breve.kernels.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, inline, inline_sum, kernel
+from breve.kernels.threads import get_num_threads, inline, inline_sum, launching
 
 KC = 256  # rows of a packed block
 BLOCK_BYTES = 256 << 10  # of a packed block: half of a core's second-level cache
 ROWS = 48  # rows of op(a) that meet the panels together
 MIN_BLOCKS = 8  # so that threads that do not start together still finish together
 FEW_ROWS = 8  # rows of op(a) for which reading op(b) once is all the work: it is not packed
-COLUMNS = 16  # dot products that a thread takes at a time
 
 
 def gemm(
@@ -71,7 +70,7 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) ->
     (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
     if m <= FEW_ROWS and a_k == b_k == 1:
         sizes = m, n, k
-        _dot_products(sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate)
+        _dot_products(sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate, get_num_threads())
     elif 2 * m <= n and b_k == 1:  # to pack b across its columns would cost more than to turn the product round
         turned = scratch("gemm", n * m, out.dtype).reshape(n, m)
         _product(b.T, a.T, turned, False)
@@ -108,47 +107,52 @@ def _pack(copy, b, start, b_k, b_j, depth, lanes, panel, nr):
             panel[q * width + lane] = b[begin + lane * step + q * np.uintp(b_k)]
 
 
-@kernel
+@launching
 def _blocks(address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets):
-    """Each thread takes every so many-th block of out, and packs for it into buffers of its own."""
+    """A task is a block of out; a thread packs for it into buffers of its own."""
+    (m, n, _), (mc, nc, _, _) = sizes, cut
+    args = address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets
+    launch(_block, (m + mc - 1) // mc * ((n + nc - 1) // nc), len(panels), args)
+
+
+@inline
+def _block(
+    task, worker, address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets
+):
     (m, n, k), (mc, nc, kc, nr) = sizes, cut
-    columns, threads = (n + nc - 1) // nc, len(panels)
-    blocks = (m + mc - 1) // mc * columns
-    for thread in prange(threads):
-        packed = panels[thread]
-        for block in range(thread, blocks, threads):
-            i, j = block // columns * mc, block % columns * nc
-            height, width = min(mc, m - i), min(nc, n - j)
-            for p in range(0, k, kc):
-                depth = min(kc, k - p)
-                for first in range(0, width, nr):
-                    start = p * b_k + (j + first) * b_j
-                    _pack(copy, b, start, b_k, b_j, depth, min(nr, width - first), packed[first * depth :], nr)
-                flags = microkernel.ACCUMULATE if accumulate or p > 0 else 0
-                for row in range(i, i + height, ROWS):
-                    count, start = min(ROWS, i + height - row), row * a_row + p * a_k
-                    if a_row == 1:
-                        microkernel.call(copy, depth, count, a, start, a_k, rows[thread], 0, ROWS)
-                        microkernel.call(
-                            address, count, width, depth, 1, rows[thread], 0, 1, ROWS, packed, 0, nr, nr * depth,
-                            c, row * c_row + j, c_row, offsets, 0, packed, 0, flags,
-                        )  # fmt: skip
-                    else:
-                        microkernel.call(
-                            address, count, width, depth, 1, a, start, a_row, a_k, packed, 0, nr, nr * depth,
-                            c, row * c_row + j, c_row, offsets, 0, packed, 0, flags,
-                        )  # fmt: skip
+    columns, packed = (n + nc - 1) // nc, panels[worker]
+    i, j = task // columns * mc, task % columns * nc
+    height, width = min(mc, m - i), min(nc, n - j)
+    for p in range(0, k, kc):
+        depth = min(kc, k - p)
+        for first in range(0, width, nr):
+            start = p * b_k + (j + first) * b_j
+            _pack(copy, b, start, b_k, b_j, depth, min(nr, width - first), packed[first * depth :], nr)
+        flags = microkernel.ACCUMULATE if accumulate or p > 0 else 0
+        for row in range(i, i + height, ROWS):
+            count, start = min(ROWS, i + height - row), row * a_row + p * a_k
+            left, at, step, k_step = a, start, a_row, a_k
+            if a_row == 1:
+                microkernel.call(copy, depth, count, a, start, a_k, rows[worker], 0, ROWS)
+                left, at, step, k_step = rows[worker], 0, 1, ROWS
+            microkernel.call(
+                address, count, width, depth, 1, left, at, step, k_step, packed, 0, nr, nr * depth, c, row * c_row + j,
+                c_row, offsets, 0, packed, 0, flags,
+            )  # fmt: skip
 
 
-@kernel
-def _dot_products(sizes, a, a_row, b, b_j, c, c_row, accumulate):
+@launching
+def _dot_products(sizes, a, a_row, b, b_j, c, c_row, accumulate, workers):
     """Columns of op(b) lie one after another: each is read once, and multiplied by all rows of op(a)."""
-    m, n, k = sizes
-    for block in prange((n + COLUMNS - 1) // COLUMNS):
-        for j in range(block * COLUMNS, min(n, (block + 1) * COLUMNS)):
-            for i in range(m):
-                total = _dot(a, i * a_row, b, j * b_j, k)
-                c[i * c_row + j] = total + c[i * c_row + j] if accumulate else total
+    launch(_dot_column, sizes[1], workers, (sizes, a, a_row, b, b_j, c, c_row, accumulate))
+
+
+@inline
+def _dot_column(j, worker, sizes, a, a_row, b, b_j, c, c_row, accumulate):
+    m, _, k = sizes
+    for i in range(m):
+        total = _dot(a, i * a_row, b, j * b_j, k)
+        c[i * c_row + j] = total + c[i * c_row + j] if accumulate else total
 
 
 @inline_sum

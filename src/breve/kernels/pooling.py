@@ -7,9 +7,9 @@ input pixels of rows i stride_h - pad_h to i stride_h - pad_h + kernel_h - 1, li
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from breve.kernels.threads import inline, kernel
+from breve.kernels.launch import launch
+from breve.kernels.threads import get_num_threads, inline, launching
 
 LOWEST = np.float32(np.finfo(np.float32).min)  # where Caffe's maximum starts: NaN and -inf never replace it
 
@@ -21,57 +21,78 @@ def _inside(index, stride, pad, kernel_size, size):
     return max(0, start), min(start + kernel_size, size)
 
 
-@kernel
 def maximum(x, window, y, mask):
     """y = the largest value in the window, mask (int32) = the first pixel h * W + w that has it, -1 where none has."""
+    _maximum(x, window, y, mask, get_num_threads())
+
+
+@launching
+def _maximum(x, window, y, mask, workers):
+    launch(_maximum_row, y.shape[0] * y.shape[1], workers, (x, window, y, mask))
+
+
+@inline
+def _maximum_row(row, worker, x, window, y, mask):
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w = window
-    batch, out_h, out_w, channels = y.shape
+    _, out_h, out_w, channels = y.shape
     height, width = x.shape[1], x.shape[2]
-    for row in prange(batch * out_h):
-        n = row // out_h
-        i = row - n * out_h
-        first_h, end_h = _inside(i, stride_h, pad_h, kernel_h, height)
-        for j in range(out_w):
-            first_w, end_w = _inside(j, stride_w, pad_w, kernel_w, width)
-            for c in range(channels):
-                y[n, i, j, c] = LOWEST
-                mask[n, i, j, c] = -1
-            for h in range(first_h, end_h):
-                for w in range(first_w, end_w):
-                    pixel = np.int32(h * width + w)
-                    for c in range(channels):
-                        larger = x[n, h, w, c] > y[n, i, j, c]
-                        mask[n, i, j, c] = pixel if larger else mask[n, i, j, c]
-                        y[n, i, j, c] = x[n, h, w, c] if larger else y[n, i, j, c]
+    n = row // out_h
+    i = row - n * out_h
+    first_h, end_h = _inside(i, stride_h, pad_h, kernel_h, height)
+    for j in range(out_w):
+        first_w, end_w = _inside(j, stride_w, pad_w, kernel_w, width)
+        for c in range(channels):
+            y[n, i, j, c] = LOWEST
+            mask[n, i, j, c] = -1
+        for h in range(first_h, end_h):
+            for w in range(first_w, end_w):
+                pixel = np.int32(h * width + w)
+                for c in range(channels):
+                    larger = x[n, h, w, c] > y[n, i, j, c]
+                    mask[n, i, j, c] = pixel if larger else mask[n, i, j, c]
+                    y[n, i, j, c] = x[n, h, w, c] if larger else y[n, i, j, c]
 
 
-@kernel
 def maximum_backward(dy, mask, window, dx):
     """dx = the sum of dy over the outputs that took their value from this pixel.
 
     Pixels are zeroed just before the first window that holds them, while the cache keeps them. A small batch is cut
     into parts by channel; each element is summed in the order of the outputs however that falls.
     """
+    _maximum_backward(dy, mask, window, dx, get_num_threads())
+
+
+@launching
+def _maximum_backward(dy, mask, window, dx, workers):
+    launch(_maximum_backward_unit, dy.shape[0] * _parts(dy), workers, (dy, mask, window, dx))
+
+
+@inline
+def _parts(dy):
+    return 1 if dy.shape[0] >= 8 else min(8, (dy.shape[3] + 15) // 16)
+
+
+@inline
+def _maximum_backward_unit(unit, worker, dy, mask, window, dx):
     kernel_h, _, stride_h, _, pad_h, _ = window
-    batch, out_h, out_w, channels = dy.shape
+    _, out_h, out_w, channels = dy.shape
     height, width = dx.shape[1], dx.shape[2]
-    parts = 1 if batch >= 8 else min(8, (channels + 15) // 16)
-    for unit in prange(batch * parts):
-        n = unit // parts
-        first_c = (unit - n * parts) * channels // parts
-        end_c = (unit - n * parts + 1) * channels // parts
-        flat = dx[n].reshape(-1)
-        zeroed = 0
-        for i in range(out_h):
-            _, end_h = _inside(i, stride_h, pad_h, kernel_h, height)
-            for pixel in range(zeroed * width, (height if i == out_h - 1 else end_h) * width):
-                flat[pixel * channels + first_c : pixel * channels + end_c] = 0
-            zeroed = max(zeroed, end_h)
-            for j in range(out_w):
-                for c in range(first_c, end_c):
-                    pixel = mask[n, i, j, c]
-                    if pixel >= 0:
-                        flat[np.uintp(pixel) * np.uintp(channels) + np.uintp(c)] += dy[n, i, j, c]
+    parts = _parts(dy)
+    n = unit // parts
+    first_c = (unit - n * parts) * channels // parts
+    end_c = (unit - n * parts + 1) * channels // parts
+    flat = dx[n].reshape(-1)
+    zeroed = 0
+    for i in range(out_h):
+        _, end_h = _inside(i, stride_h, pad_h, kernel_h, height)
+        for pixel in range(zeroed * width, (height if i == out_h - 1 else end_h) * width):
+            flat[pixel * channels + first_c : pixel * channels + end_c] = 0
+        zeroed = max(zeroed, end_h)
+        for j in range(out_w):
+            for c in range(first_c, end_c):
+                pixel = mask[n, i, j, c]
+                if pixel >= 0:
+                    flat[np.uintp(pixel) * np.uintp(channels) + np.uintp(c)] += dy[n, i, j, c]
 
 
 @inline
@@ -83,26 +104,34 @@ def _area(i, j, window, height, width):
     return max(1, rows) * max(1, columns)
 
 
-@kernel
 def average(x, window, y):
     """y = the sum over the window, divided by its area inside the padded image."""
+    _average(x, window, y, get_num_threads())
+
+
+@launching
+def _average(x, window, y, workers):
+    launch(_average_row, y.shape[0] * y.shape[1], workers, (x, window, y))
+
+
+@inline
+def _average_row(row, worker, x, window, y):
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w = window
-    batch, out_h, out_w, channels = y.shape
-    for row in prange(batch * out_h):
-        n = row // out_h
-        i = row - n * out_h
-        first_h, end_h = _inside(i, stride_h, pad_h, kernel_h, x.shape[1])
-        for j in range(out_w):
-            first_w, end_w = _inside(j, stride_w, pad_w, kernel_w, x.shape[2])
-            for c in range(channels):
-                y[n, i, j, c] = 0
-            for h in range(first_h, end_h):
-                for w in range(first_w, end_w):
-                    for c in range(channels):
-                        y[n, i, j, c] += x[n, h, w, c]
-            area = y.dtype.type(_area(i, j, window, x.shape[1], x.shape[2]))
-            for c in range(channels):
-                y[n, i, j, c] /= area
+    _, out_h, out_w, channels = y.shape
+    n = row // out_h
+    i = row - n * out_h
+    first_h, end_h = _inside(i, stride_h, pad_h, kernel_h, x.shape[1])
+    for j in range(out_w):
+        first_w, end_w = _inside(j, stride_w, pad_w, kernel_w, x.shape[2])
+        for c in range(channels):
+            y[n, i, j, c] = 0
+        for h in range(first_h, end_h):
+            for w in range(first_w, end_w):
+                for c in range(channels):
+                    y[n, i, j, c] += x[n, h, w, c]
+        area = y.dtype.type(_area(i, j, window, x.shape[1], x.shape[2]))
+        for c in range(channels):
+            y[n, i, j, c] /= area
 
 
 @inline
@@ -112,21 +141,29 @@ def _holding(pixel, stride, pad, kernel_size, out_size):
     return max(0, first), min(out_size, (pixel + pad) // stride + 1)
 
 
-@kernel
 def average_backward(dy, window, dx):
     """dx = the sum of dy / area over the windows that hold this pixel."""
+    _average_backward(dy, window, dx, get_num_threads())
+
+
+@launching
+def _average_backward(dy, window, dx, workers):
+    launch(_average_backward_row, dx.shape[0] * dx.shape[1], workers, (dy, window, dx))
+
+
+@inline
+def _average_backward_row(row, worker, dy, window, dx):
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w = window
-    batch, height, width, channels = dx.shape
-    for row in prange(batch * height):
-        n = row // height
-        h = row - n * height
-        first_i, end_i = _holding(h, stride_h, pad_h, kernel_h, dy.shape[1])
-        for w in range(width):
-            first_j, end_j = _holding(w, stride_w, pad_w, kernel_w, dy.shape[2])
-            for c in range(channels):
-                dx[n, h, w, c] = 0
-            for i in range(first_i, end_i):
-                for j in range(first_j, end_j):
-                    area = dx.dtype.type(_area(i, j, window, height, width))
-                    for c in range(channels):
-                        dx[n, h, w, c] += dy[n, i, j, c] / area
+    _, height, width, channels = dx.shape
+    n = row // height
+    h = row - n * height
+    first_i, end_i = _holding(h, stride_h, pad_h, kernel_h, dy.shape[1])
+    for w in range(width):
+        first_j, end_j = _holding(w, stride_w, pad_w, kernel_w, dy.shape[2])
+        for c in range(channels):
+            dx[n, h, w, c] = 0
+        for i in range(first_i, end_i):
+            for j in range(first_j, end_j):
+                area = dx.dtype.type(_area(i, j, window, height, width))
+                for c in range(channels):
+                    dx[n, h, w, c] += dy[n, i, j, c] / area

@@ -27,7 +27,8 @@ from breve.errors import BreveError
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-_OPTIONS = {"nogil": True, "error_model": "numpy"}
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_HELPER = {**_OPTIONS, "no_cpython_wrapper": True}  # Python does not call it: quicker to compile
 
 
 def set_num_threads(count: int) -> None:
@@ -51,29 +52,35 @@ def get_num_threads() -> int:
 
 
 def inline(function: Any) -> Any:
-    """Compile a serial helper of the kernels in its file."""
-    return _compile(function, **_OPTIONS)
+    """Compile a serial helper of the kernels in its file; Python cannot call it."""
+    return _compile(function, **_HELPER)
 
 
 def inline_sum(function: Any) -> Any:
     """The same for a sum whose terms may be added in another order, so that it runs on vectors."""
-    return _compile(function, fastmath={"reassoc", "contract"}, **_OPTIONS)
+    return _compile(function, fastmath={"reassoc", "contract"}, **_HELPER)
 
 
 def kernel(function: Any) -> Any:
     """Compile a function whose `prange` loops run on all threads; it is safe to call from any Python thread."""
     parallel = _compile(function, parallel=True, **_OPTIONS)
     serial = _compile(_renamed(function, "_serial"), **_OPTIONS)
+    return _taking_turns(function, lambda *args: (serial if _state.forked else parallel)(*args))
 
+
+def launching(function: Any) -> Any:
+    """The same for a function whose loops are `launch`ed."""
+    return _taking_turns(function, _compile(function, **_OPTIONS))
+
+
+def _taking_turns(function: Any, compiled: Any) -> Any:
     @functools.wraps(function)
     def run(*args: Any) -> Any:
         with _state.turn:
-            if _state.forked:
-                return serial(*args)
-            if getattr(_local, "count", 0) != _state.count:
+            if not _state.forked and getattr(_local, "count", 0) != _state.count:
                 numba.set_num_threads(_state.count)
                 _local.count = _state.count
-            return parallel(*args)
+            return compiled(*args)
 
     return run
 

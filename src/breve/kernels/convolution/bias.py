@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import prange
 
-from breve.kernels.threads import kernel
+from breve.kernels.launch import launch
+from breve.kernels.threads import get_num_threads, inline, launching
 
 ROWS = 512  # rows summed one by one; their sums are added up in float64, so errors do not grow with the batch
 
@@ -14,14 +14,18 @@ def add_bias_diff(top_diff: np.ndarray, bias_diff: np.ndarray) -> None:
     """bias_diff[k] += sum of top_diff[..., k]; `top_diff` has the channels last and is contiguous."""
     matrix = top_diff.reshape(-1, bias_diff.size)
     sums = np.empty((-(-len(matrix) // ROWS), bias_diff.size), matrix.dtype)
-    _sum_rows(matrix, sums)
+    _sum_rows(matrix, sums, get_num_threads())
     bias_diff += sums.sum(0, dtype=np.float64).astype(bias_diff.dtype)
 
 
-@kernel
-def _sum_rows(matrix, sums):
-    for block in prange(sums.shape[0]):
-        sums[block, :] = 0
-        for row in range(block * ROWS, min(matrix.shape[0], (block + 1) * ROWS)):
-            for k in range(matrix.shape[1]):
-                sums[block, k] += matrix[row, k]
+@launching
+def _sum_rows(matrix, sums, workers):
+    launch(_sum_block, sums.shape[0], workers, (matrix, sums))
+
+
+@inline
+def _sum_block(block, worker, matrix, sums):
+    sums[block, :] = 0
+    for row in range(block * ROWS, min(matrix.shape[0], (block + 1) * ROWS)):
+        for k in range(matrix.shape[1]):
+            sums[block, k] += matrix[row, k]

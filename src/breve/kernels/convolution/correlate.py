@@ -8,70 +8,61 @@ Neighbouring taps of a row are one long k, since pixel and channel lie together 
 
 from __future__ import annotations
 
-from numba import prange
-
+from breve.kernels.launch import launch
 from breve.kernels.microkernel import ACCUMULATE, call
-from breve.kernels.threads import inline, kernel
+from breve.kernels.threads import inline, launching
 
 
-@kernel
-def pack(weight, packed, s, order, group_size, k_stride, j_stride):
+@launching
+def pack(weight, packed, s, order, group_size, k_stride, j_stride, workers):
     """Panels of weights: packed[group, panel, tap, c, j], zero beyond the last column and where a pixel has no tap."""
     panels = (s.k + s.nr - 1) // s.nr
-    for work in prange(s.group * panels):
-        group, first = work // panels, work % panels * s.nr
-        count = min(s.nr, s.k - first)
-        for c in range(s.c):
-            for tap in range(s.taps):
-                at = work * s.panel + (tap * s.c + c) * s.nr
-                start = group * group_size + c * k_stride
-                packed[at : at + s.nr] = 0
-                if s.pixels == 1:
-                    start += first * j_stride + order[tap, 0]
-                    for j in range(count):
-                        packed[at + j] = weight[start + j * j_stride]
-                else:
-                    for j in range(count):
-                        pixel, channel = (first + j) // s.channels, (first + j) % s.channels
-                        if order[tap, pixel] >= 0:
-                            packed[at + j] = weight[start + channel * j_stride + order[tap, pixel]]
+    launch(_pack_panel, s.group * panels, workers, (weight, packed, s, order, group_size, k_stride, j_stride))
 
 
-@kernel
+@inline
+def _pack_panel(panel, worker, weight, packed, s, order, group_size, k_stride, j_stride):
+    panels = (s.k + s.nr - 1) // s.nr
+    group, first = panel // panels, panel % panels * s.nr
+    count = min(s.nr, s.k - first)
+    for c in range(s.c):
+        for tap in range(s.taps):
+            at = panel * s.panel + (tap * s.c + c) * s.nr
+            start = group * group_size + c * k_stride
+            packed[at : at + s.nr] = 0
+            if s.pixels == 1:
+                start += first * j_stride + order[tap, 0]
+                for j in range(count):
+                    packed[at + j] = weight[start + j * j_stride]
+            else:
+                for j in range(count):
+                    pixel, channel = (first + j) // s.channels, (first + j) % s.channels
+                    if order[tap, pixel] >= 0:
+                        packed[at + j] = weight[start + channel * j_stride + order[tap, pixel]]
+
+
+@launching
 def correlate(x, packed, bias, flags, y, s, phases, shifts, offsets, address, buffers):
     """The work is cut into bands of rows of an image, and into groups of columns where those are few."""
-    workers = buffers.shape[0]
-    bands = (s.rows + s.band - 1) // s.band
-    tasks = s.batch * bands * s.splits
-    for worker in prange(workers):
-        for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-            image, band, split = task // (bands * s.splits), task // s.splits % bands, task % s.splits
-            first, last = band * s.band, min(s.rows, (band + 1) * s.band)
-            if s.before >= 0:
-                top = _copy_rows(x, image, first, last, buffers[worker], s)
-                source, origin = buffers[worker], s.before * s.in_channels - top * s.width * s.in_channels
-            else:
-                source, origin = x, image * s.in_h * s.in_w * s.in_channels
-            units = s.group * s.chunks
-            for unit in range(units * split // s.splits, units * (split + 1) // s.splits):
-                for phase in phases:
-                    _rows(
-                        source,
-                        origin,
-                        packed,
-                        bias,
-                        flags,
-                        y,
-                        s,
-                        phase,
-                        shifts,
-                        offsets,
-                        address,
-                        image,
-                        first,
-                        last,
-                        unit,
-                    )
+    tasks = s.batch * ((s.rows + s.band - 1) // s.band) * s.splits
+    args = x, packed, bias, flags, y, s, phases, shifts, offsets, address, buffers
+    launch(_band, tasks, buffers.shape[0], args)
+
+
+@inline
+def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, address, buffers):
+    bands, units = (s.rows + s.band - 1) // s.band, s.group * s.chunks
+    image, band, split = task // (bands * s.splits), task // s.splits % bands, task % s.splits
+    first, last = band * s.band, min(s.rows, (band + 1) * s.band)
+    source, origin = x, image * s.in_h * s.in_w * s.in_channels
+    if s.before >= 0:
+        top = _copy_rows(x, image, first, last, buffers[worker], s)
+        source, origin = buffers[worker], s.before * s.in_channels - top * s.width * s.in_channels
+    for unit in range(units * split // s.splits, units * (split + 1) // s.splits):
+        for phase in phases:
+            _rows(
+                source, origin, packed, bias, flags, y, s, phase, shifts, offsets, address, image, first, last, unit
+            )  # fmt: skip
 
 
 @inline

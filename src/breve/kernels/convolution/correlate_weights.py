@@ -16,13 +16,13 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import prange
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.launch import launch
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, inline, kernel
+from breve.kernels.threads import get_num_threads, inline, launching
 
 BLOCK = 320  # pixels: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together
 STRIP = 24  # output channels of a strip
@@ -112,37 +112,39 @@ def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, we
     sums = sums.reshape(s.parts, -1)
     correlate_weights(bottom_data.reshape(-1), top_diff.reshape(-1), s, gemm, copy, offsets, strips, panels, sums)
     if not s.in_place:
-        add_sums(sums, weight_diff.reshape(-1), s)
+        add_sums(sums, weight_diff.reshape(-1), s, threads)
 
 
-@kernel
+@launching
 def correlate_weights(x, dy, s, gemm, copy, offsets, strips, panels, sums):
     """Each task is one piece of the columns of a group, for one chunk of its outputs, over one part of the pixels."""
-    workers = panels.shape[0]
     tasks = s.parts * s.group * s.chunks * s.pieces
-    for worker in prange(workers):
-        strip, panel = strips[worker], panels[worker]
-        for task in range(tasks * worker // workers, tasks * (worker + 1) // workers):
-            piece, chunk = task % s.pieces, task // s.pieces % s.chunks
-            group, part = task // (s.pieces * s.chunks) % s.group, task // (s.pieces * s.chunks * s.group)
-            first_k, last_k = chunk * s.chunk, min(s.k, (chunk + 1) * s.chunk)
-            first_panel, last_panel = s.panels * piece // s.pieces, s.panels * (piece + 1) // s.pieces
-            first_block, last_block = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
-            for block in range(first_block, last_block):
-                first, last = block * s.block, min(s.pixels, (block + 1) * s.block)
-                _pack_top(dy, group * s.k + first_k, last_k - first_k, first, last, strip, copy, s)
-                for packed in range(first_panel, last_panel, s.packed):
-                    end = min(last_panel, packed + s.packed)
-                    _pack_panels(x, group, packed, end, first, last, panel, copy, s)
-                    for p in range(packed, end):
-                        column = p * s.nr
-                        for k in range(first_k, last_k, s.strip):
-                            call(
-                                gemm, min(s.strip, last_k - k), min(s.nr, s.columns - column), last - first, 1, strip,
-                                (k - first_k) * s.block, 1, s.strip, panel, (p - packed) * s.block * s.nr, s.nr, 0,
-                                sums[part], (group * s.k + k) * s.row + column, s.row, offsets, 0, x, 0,
-                                ACCUMULATE if s.in_place or block > first_block else 0,
-                            )  # fmt: skip
+    launch(_piece, tasks, panels.shape[0], (x, dy, s, gemm, copy, offsets, strips, panels, sums))
+
+
+@inline
+def _piece(task, worker, x, dy, s, gemm, copy, offsets, strips, panels, sums):
+    strip, panel = strips[worker], panels[worker]
+    piece, chunk = task % s.pieces, task // s.pieces % s.chunks
+    group, part = task // (s.pieces * s.chunks) % s.group, task // (s.pieces * s.chunks * s.group)
+    first_k, last_k = chunk * s.chunk, min(s.k, (chunk + 1) * s.chunk)
+    first_panel, last_panel = s.panels * piece // s.pieces, s.panels * (piece + 1) // s.pieces
+    first_block, last_block = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
+    for block in range(first_block, last_block):
+        first, last = block * s.block, min(s.pixels, (block + 1) * s.block)
+        _pack_top(dy, group * s.k + first_k, last_k - first_k, first, last, strip, copy, s)
+        for packed in range(first_panel, last_panel, s.packed):
+            end = min(last_panel, packed + s.packed)
+            _pack_panels(x, group, packed, end, first, last, panel, copy, s)
+            for p in range(packed, end):
+                column = p * s.nr
+                for k in range(first_k, last_k, s.strip):
+                    call(
+                        gemm, min(s.strip, last_k - k), min(s.nr, s.columns - column), last - first, 1, strip,
+                        (k - first_k) * s.block, 1, s.strip, panel, (p - packed) * s.block * s.nr, s.nr, 0,
+                        sums[part], (group * s.k + k) * s.row + column, s.row, offsets, 0, x, 0,
+                        ACCUMULATE if s.in_place or block > first_block else 0,
+                    )  # fmt: skip
 
 
 @inline
@@ -213,17 +215,20 @@ def _copy_clipped(x, source, start, row_size, panel, at, width, inside, copy):
         call(copy, 1, high - low, x, source + start + low, 0, panel, at + low, 0)
 
 
-@kernel
-def add_sums(sums, weight_diff, s):
+@launching
+def add_sums(sums, weight_diff, s, workers):
     """weight_diff[k, c, tap] += the sums of all parts at [k, tap, c]; the parts are added up in their order."""
-    taps = s.kernel_h * s.kernel_w
-    for k in prange(s.group * s.k):
-        total = sums[0, k * s.row : k * s.row + s.columns]
-        for part in range(1, s.parts):
-            addend = sums[part, k * s.row : k * s.row + s.columns]
-            for i in range(s.columns):
-                total[i] += addend[i]
-        diff = weight_diff[k * s.columns : (k + 1) * s.columns]
-        for c in range(s.c):
-            for tap in range(taps):
-                diff[c * taps + tap] += total[tap * s.c + c]
+    launch(_add_sums_of_output, s.group * s.k, workers, (sums, weight_diff, s))
+
+
+@inline
+def _add_sums_of_output(k, worker, sums, weight_diff, s):
+    total = sums[0, k * s.row : k * s.row + s.columns]
+    for part in range(1, s.parts):
+        addend = sums[part, k * s.row : k * s.row + s.columns]
+        for i in range(s.columns):
+            total[i] += addend[i]
+    diff, taps = weight_diff[k * s.columns : (k + 1) * s.columns], s.kernel_h * s.kernel_w
+    for c in range(s.c):
+        for tap in range(taps):
+            diff[c * taps + tap] += total[tap * s.c + c]

@@ -120,7 +120,9 @@ class Correlation:
     def pack(self, weight: np.ndarray, packed: np.ndarray, k_stride: int, j_stride: int) -> None:
         """Panels [group][panel][tap][c][nr] of weights whose next c is k_stride, and next k j_stride away."""
         s = self.sizes
-        pack(weight.reshape(-1), packed, s, self.order, weight.size // s.group, k_stride, j_stride)
+        pack(
+            weight.reshape(-1), packed, s, self.order, weight.size // s.group, k_stride, j_stride, get_num_threads()
+        )  # fmt: skip
 
     def run(
         self, x: np.ndarray, packed: np.ndarray, y: np.ndarray, bias: np.ndarray | None = None, relu: bool = False

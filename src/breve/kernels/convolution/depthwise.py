@@ -16,9 +16,10 @@ from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.depthwise_plan import STRIPS, PassPlan, plan_pass
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.launch import launch
 from breve.kernels.microkernel import call
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import kernel
+from breve.kernels.threads import get_num_threads, inline, kernel, launching
 
 LINE = 16  # elements of a cache line
 
@@ -66,7 +67,9 @@ class Depthwise(Algorithm):
         x, p = self._repeated(bottom_data).reshape(-1), self._plan("backward_weights")
         parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
         sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
-        _accumulate(x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.starts, self._fetch)
+        _accumulate(
+            x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.starts, self._fetch, get_num_threads()
+        )  # fmt: skip
         total = sums.reshape(parts, len(p.taps), self._channels_pad).sum(0)[:, : len(weight_diff)]
         weight_diff += total.T.reshape(weight_diff.shape)
         if bias_diff is not None:
@@ -90,7 +93,7 @@ class Depthwise(Algorithm):
         start = np.zeros(outputs, self.dtype) if bias is None else bias
         _correlate(
             x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.starts, start,
-            int(relu), self._fetch,
+            int(relu), self._fetch, get_num_threads(),
         )  # fmt: skip
 
     def _plan(self, pass_name: str) -> PassPlan:
@@ -99,56 +102,65 @@ class Depthwise(Algorithm):
         return self._plans[pass_name]
 
 
-@kernel
-def _correlate(x, w, y, s, phases, addresses, starts, bias, relu, fetch):
+@launching
+def _correlate(x, w, y, s, phases, addresses, starts, bias, relu, fetch, workers):
     """Row by row of all phases; while one is computed, the input rows that only the next one needs are fetched."""
-    for work in prange(s.batch * s.outputs):
-        image, o = work // s.outputs, work % s.outputs
-        fetched = False
-        for phase in phases:
-            first_y, outputs, in_first, rows, w0, w_row, run0, runs = phase
-            if o < outputs:
-                base = in_first + o * s.in_stride
-                first = (max(0, -base) + s.step - 1) // s.step
-                last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
-                x_row = (image * s.in_h + base + first * s.step) * s.in_w
-                y_row = (image * s.out_h + first_y + o * s.stride) * s.out_w
-                ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
-                for run in range(runs):
-                    if not fetched:
-                        begin, end = fresh * run // runs, fresh * (run + 1) // runs
-                        call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
-                    start_x, start_y = starts[run0 + run]
-                    call(
-                        addresses[run0 + run], x, (x_row + start_x) * s.channels, s.step * s.in_w * s.channels,
-                        s.channels, w, w0 + first * w_row, w_row, s.w_tap, y, (y_row + start_y) * s.channels, s.y_col,
-                        last - first, s.channels, bias, 0, relu,
-                    )  # fmt: skip
-                fetched = True
+    args = x, w, y, s, phases, addresses, starts, bias, relu, fetch
+    launch(_row, s.batch * s.outputs, workers, args)
 
 
-@kernel
-def _accumulate(x, parts, y, s, phase, addresses, starts, fetch):
-    """Strip by strip of rows, each with sums of its own."""
-    _, _, in_first, rows, _, w_row, _, runs = phase
-    for work in prange(s.batch * s.strips):
-        image, strip = work // s.strips, work % s.strips
-        parts[work, :] = 0
-        for o in range(s.outputs * strip // s.strips, s.outputs * (strip + 1) // s.strips):
+@inline
+def _row(work, worker, x, w, y, s, phases, addresses, starts, bias, relu, fetch):
+    image, o = work // s.outputs, work % s.outputs
+    fetched = False
+    for phase in phases:
+        first_y, outputs, in_first, rows, w0, w_row, run0, runs = phase
+        if o < outputs:
             base = in_first + o * s.in_stride
             first = (max(0, -base) + s.step - 1) // s.step
             last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
             x_row = (image * s.in_h + base + first * s.step) * s.in_w
-            y_row = (image * s.out_h + o) * s.out_w
+            y_row = (image * s.out_h + first_y + o * s.stride) * s.out_w
             ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
             for run in range(runs):
-                begin, end = fresh * run // runs, fresh * (run + 1) // runs
-                call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
+                if not fetched:
+                    begin, end = fresh * run // runs, fresh * (run + 1) // runs
+                    call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
+                start_x, start_y = starts[run0 + run]
                 call(
-                    addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels,
-                    parts[work], first * w_row, w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels, s.channels,
-                    last - first, s.channels, x, 0, 0,
+                    addresses[run0 + run], x, (x_row + start_x) * s.channels, s.step * s.in_w * s.channels,
+                    s.channels, w, w0 + first * w_row, w_row, s.w_tap, y, (y_row + start_y) * s.channels, s.y_col,
+                    last - first, s.channels, bias, 0, relu,
                 )  # fmt: skip
+            fetched = True
+
+
+@launching
+def _accumulate(x, parts, y, s, phase, addresses, starts, fetch, workers):
+    """Strip by strip of rows, each with sums of its own."""
+    launch(_strip, s.batch * s.strips, workers, (x, parts, y, s, phase, addresses, starts, fetch))
+
+
+@inline
+def _strip(work, worker, x, parts, y, s, phase, addresses, starts, fetch):
+    _, _, in_first, rows, _, w_row, _, runs = phase
+    image, strip = work // s.strips, work % s.strips
+    parts[work, :] = 0
+    for o in range(s.outputs * strip // s.strips, s.outputs * (strip + 1) // s.strips):
+        base = in_first + o * s.in_stride
+        first = (max(0, -base) + s.step - 1) // s.step
+        last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
+        x_row = (image * s.in_h + base + first * s.step) * s.in_w
+        y_row = (image * s.out_h + o) * s.out_w
+        ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
+        for run in range(runs):
+            begin, end = fresh * run // runs, fresh * (run + 1) // runs
+            call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
+            call(
+                addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels,
+                parts[work], first * w_row, w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels, s.channels,
+                last - first, s.channels, x, 0, 0,
+            )  # fmt: skip
 
 
 @kernel

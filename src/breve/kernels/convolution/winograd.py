@@ -121,7 +121,7 @@ class Winograd(Algorithm):
             add_bias_diff(top_diff, bias_diff)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
-        pack(weight.reshape(-1), self._weights, packed, self._sizes)
+        pack(weight.reshape(-1), self._weights, packed, self._sizes, get_num_threads())
 
     def _correlate(
         self, x: np.ndarray, weight: np.ndarray, lie: Weights, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
@@ -142,7 +142,7 @@ class Winograd(Algorithm):
             return
         if kept is None:
             kept = self._buffer("weights", _packed_size(s))
-            pack(weight, lie, kept, s)
+            pack(weight, lie, kept, s, threads)
         v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
         correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
 
