@@ -14,7 +14,7 @@ import numpy as np
 
 from breve.errors import LayerError
 from breve.kernels import microkernel
-from breve.kernels.launch import launch
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import get_num_threads, inline, inline_sum, launching
 

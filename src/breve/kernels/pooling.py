@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from breve.kernels.launch import launch
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import get_num_threads, inline, launching
 
 LOWEST = np.float32(np.finfo(np.float32).min)  # where Caffe's maximum starts: NaN and -inf never replace it

@@ -61,6 +61,11 @@ def inline_sum(function: Any) -> Any:
     return _compile(function, fastmath={"reassoc", "contract"}, **_HELPER)
 
 
+def inline_parallel(function: Any) -> Any:
+    """The same for a helper with a `prange` loop, to be called by one thread alone."""
+    return _compile(function, parallel=True, **_HELPER)
+
+
 def kernel(function: Any) -> Any:
     """Compile a function whose `prange` loops run on all threads; it is safe to call from any Python thread."""
     parallel = _compile(function, parallel=True, **_OPTIONS)

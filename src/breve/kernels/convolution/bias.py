@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from breve.kernels.launch import launch
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import get_num_threads, inline, launching
 
 ROWS = 512  # rows summed one by one; their sums are added up in float64, so errors do not grow with the batch

@@ -8,8 +8,8 @@ Neighbouring taps of a row are one long k, since pixel and channel lie together 
 
 from __future__ import annotations
 
-from breve.kernels.launch import launch
 from breve.kernels.microkernel import ACCUMULATE, call
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, launching
 
 

@@ -19,8 +19,8 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.launch import launch
 from breve.kernels.microkernel import ACCUMULATE, call
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import get_num_threads, inline, launching
 

@@ -20,8 +20,8 @@ from breve.kernels.convolution.winograd_tiles import (
     pack_panel,
     unpack_panel,
 )
-from breve.kernels.launch import launch
 from breve.kernels.microkernel import ACCUMULATE, call
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, launching
 
 
