@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from breve.errors import LayerError, UnsupportedError
 from breve.kernels import convolution
-from breve.kernels.convolution import ALGORITHMS, PASSES
+from breve.kernels.convolution import ALGORITHMS, PASSES, winograd
 from breve.kernels.threads import get_num_threads, set_num_threads
 
 GEOMETRIES = {
@@ -130,6 +130,23 @@ def test_rounding_stays_within_its_limit_over_long_sums(name, g):
     plan = convolution.plan(g, np.float32, name)
     check_forward(plan, g, np.float32)
     check_backward_weights(plan, g, np.float32)
+
+
+@pytest.mark.parametrize("case", ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd"])
+@pytest.mark.parametrize("limits", [(1 << 40, 0), (0, 1 << 40)], ids=["by_outputs", "by_small_blocks"])
+def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
+    few_tiles, many_weights = limits
+    monkeypatch.setattr(winograd, "FEW_TILES_BYTES", few_tiles)
+    monkeypatch.setattr(winograd, "MANY_WEIGHTS_BYTES", many_weights)
+    monkeypatch.setattr(winograd, "BLOCK_POINTS", 3 * 64)
+    monkeypatch.setattr(winograd, "WEIGHTS_BLOCK_BYTES", 0)
+    g = GEOMETRIES[case]
+    for name in ("winograd", "winograd_f2"):
+        plan = convolution.plan(g, np.float32, name)
+        for _ in range(3):  # weights are transformed as they are used, then kept
+            check_forward(plan, g, np.float32)
+        check_backward_data(plan, g, np.float32)
+        check_backward_weights(plan, g, np.float32)
 
 
 def test_every_algorithm_is_tested():

@@ -1,0 +1,178 @@
+"""The smaller emitters (copy, transform, depthwise, prefetch) on every instruction set that runs here, and their text."""
+
+import ctypes
+import re
+
+import numpy as np
+import pytest
+
+from breve.kernels import microkernel
+from breve.kernels.convolution.cook_toom import cook_toom
+from breve.kernels.microkernel import INSTRUCTION_SETS
+from breve.kernels.microkernel.compile import assembly
+from breve.kernels.microkernel.copy import emit_copy
+from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate, line_vectors
+from breve.kernels.microkernel.instruction_sets import runs_here
+from breve.kernels.microkernel.transform import emit_transform
+
+HERE = [isa for isa in INSTRUCTION_SETS.values() if runs_here(isa)]
+DTYPES = [np.float32, np.float64]
+CHANNELS = [1, 3, 8, 15, 16, 17, 33]
+NEAR = {np.float32: 2e-5, np.float64: 1e-13}
+RUNS = [
+    Run(pixels=4, taps=3, stride=1, step=1, first=0, last=6),
+    Run(pixels=3, taps=3, stride=2, step=1, first=1, last=6),
+    Run(pixels=2, taps=5, stride=1, step=2, first=2, last=8),
+    Run(pixels=1, taps=1, stride=1, step=1, first=0, last=1),
+    Run(pixels=2, taps=3, stride=1, step=1, first=4, last=4),
+]
+MULTIPLY_ADD = r"^\s+(?:v?fn?madd\w*|fmla)\s.*"
+
+on_every_set = pytest.mark.parametrize("isa", HERE, ids=lambda isa: isa.name)
+for_both_dtypes = pytest.mark.parametrize("dtype", DTYPES, ids=["float32", "float64"])
+
+
+def invoke(address, *arguments):
+    """The function at an address; an array is passed as the address of its first element, which a tuple moves."""
+    passed = []
+    for argument in arguments:
+        array, start = argument if isinstance(argument, tuple) else (argument, 0)
+        is_array = isinstance(array, np.ndarray)
+        passed.append(array.ctypes.data + start * array.itemsize if is_array else int(argument))
+    ctypes.CFUNCTYPE(None, *[ctypes.c_int64] * len(passed))(address)(*passed)
+
+
+def matrix_of(array):
+    return tuple(map(tuple, array.tolist()))
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("columns", [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 100])
+def test_copy_moves_the_columns_and_nothing_else(isa, dtype, columns):
+    src = np.random.default_rng(0).standard_normal((3, 110)).astype(dtype)
+    dst = np.full((3, 120), 7, dtype)
+    invoke(microkernel.copy_address(dtype, isa), 3, columns, (src, 2), 110, (dst, 5), 120)
+    expected = np.full((3, 120), 7, dtype)
+    expected[:, 5 : 5 + columns] = src[:, 2 : 2 + columns]
+    np.testing.assert_array_equal(dst, expected)
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("channels", CHANNELS)
+@pytest.mark.parametrize("sizes", [(2, 3), (4, 3), (4, 5)], ids=str)
+def test_transform_to_points_reads_the_image_and_writes_panels(isa, dtype, channels, sizes):
+    _, _, bt = cook_toom(*sizes)
+    n, nr = len(bt), isa.tile_columns(dtype)
+    panels = -(-channels // nr)
+    image = np.full((n, n + 1, channels + 3), np.nan, dtype)
+    image[:, :n, :channels] = np.random.default_rng(0).standard_normal((n, n, channels))
+    points = np.full((n, n, panels, nr), np.nan, dtype)
+    address = microkernel.transform_address(dtype, matrix_of(bt), "src", isa=isa)
+    row, col = (n + 1) * (channels + 3), channels + 3
+    invoke(address, image, row, col, nr, points, n * panels * nr, panels * nr, nr, channels, image, 0)
+    expected = np.einsum("iy,yxc,jx->ijc", bt, image[:, :n, :channels].astype(float), bt)
+    found = points.reshape(n, n, -1)[..., :channels]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_transform_from_points_adds_bias_and_clamps(isa, dtype, channels, relu):
+    at, _, _ = cook_toom(4, 3)
+    (m, n), nr, rng = at.shape, isa.tile_columns(dtype), np.random.default_rng(0)
+    panels = -(-channels // nr)
+    points = rng.standard_normal((n, n, panels, nr)).astype(dtype)
+    bias = rng.standard_normal(panels * nr).astype(dtype)
+    image = np.full((m, m, channels + 2), 7, dtype)
+    address = microkernel.transform_address(dtype, matrix_of(at), "dst", epilogue=True, isa=isa)
+    row, col = m * (channels + 2), channels + 2
+    invoke(address, points, n * panels * nr, panels * nr, nr, image, row, col, nr, channels, bias, relu)
+    seen = points.reshape(n, n, -1)[..., :channels].astype(float)
+    expected = np.einsum("iy,yxc,jx->ijc", at, seen, at) + bias[:channels]
+    expected = np.maximum(expected, 0) if relu else expected
+    np.testing.assert_allclose(image[..., :channels], expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
+    assert (image[..., channels:] == 7).all()
+
+
+def depthwise_arrays(run, dtype, channels, rows=2):
+    """x with NaN where the run lies outside the image, weights with room for whole vectors, and y."""
+    rng, room = np.random.default_rng(0), channels + 64
+    positions = (run.pixels - 1) * run.stride + (run.taps - 1) * run.step + 1
+    x = rng.standard_normal((rows, positions, channels)).astype(dtype)
+    inside = (np.arange(positions) >= run.first) & (np.arange(positions) < run.last)
+    x[:, ~inside] = np.nan
+    return x, inside, rng.standard_normal((rows, run.taps, room)).astype(dtype), rng.standard_normal(room).astype(dtype)
+
+
+def depthwise_pairs(run, inside):
+    """(pixel, tap, position) of everything that meets inside the image."""
+    places = ((p, j, p * run.stride + j * run.step) for p in range(run.pixels) for j in range(run.taps))
+    return [place for place in places if inside[place[2]]]
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("run", RUNS, ids=str)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_depthwise_run_is_the_sum_over_its_taps(isa, dtype, run, channels):
+    x, inside, w, bias = depthwise_arrays(run, dtype, channels)
+    y = np.full((run.pixels, channels + 1), 7, dtype)
+    address = microkernel.depthwise_address(dtype, run, accumulate=False, isa=isa)
+    room = w.shape[2]
+    invoke(
+        address, x, x[0].size, channels, w, run.taps * room, room, y, channels + 1, len(x), channels, bias, 0
+    )  # fmt: skip
+    expected = np.tile(bias[:channels].astype(float), (run.pixels, 1))
+    for pixel, tap, position in depthwise_pairs(run, inside):
+        expected[pixel] += (w[:, tap, :channels].astype(float) * x[:, position]).sum(0)
+    np.testing.assert_allclose(y[:, :channels], expected, rtol=0, atol=NEAR[dtype] * 10)
+    assert (y[:, channels] == 7).all()
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("run", RUNS, ids=str)
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_depthwise_gradient_is_added_to_the_weights(isa, dtype, run, channels):
+    x, inside, w, _ = depthwise_arrays(run, dtype, channels)
+    y = np.random.default_rng(1).standard_normal((run.pixels, channels)).astype(dtype)
+    before, room = w.copy(), w.shape[2]
+    address = microkernel.depthwise_address(dtype, run, accumulate=True, isa=isa)
+    invoke(address, x, x[0].size, channels, w, run.taps * room, room, y, channels, len(x), channels, x, 0)
+    expected = before[..., :channels].astype(float)
+    for pixel, tap, position in depthwise_pairs(run, inside):
+        expected[:, tap] += y[pixel].astype(float) * x[:, position]
+    np.testing.assert_allclose(w[..., :channels], expected, rtol=0, atol=NEAR[dtype] * 10)
+
+
+@on_every_set
+@pytest.mark.parametrize("size", [0, 1, 16, 1000])
+def test_prefetch_changes_nothing(isa, size):
+    x = np.arange(1000, dtype=np.float32)
+    invoke(microkernel.prefetch_address(np.float32, isa), x, size)
+    np.testing.assert_array_equal(x, np.arange(1000))
+
+
+@pytest.mark.parametrize("name", list(INSTRUCTION_SETS))
+@for_both_dtypes
+def test_every_emitter_builds_for_every_instruction_set(name, dtype):
+    isa, char = INSTRUCTION_SETS[name], np.dtype(dtype).char
+    assert "copy:" in assembly(emit_copy, char, isa=isa)
+    for matrix in cook_toom(4, 3):
+        assert "transform:" in assembly(emit_transform, char, matrix_of(matrix), "src", False, isa=isa)
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2", "neon"])
+@pytest.mark.parametrize("emit", [emit_correlate, emit_accumulate])
+def test_depthwise_text_has_one_fma_for_each_pair_and_vector(name, emit):
+    isa, run = INSTRUCTION_SETS[name], RUNS[0]
+    text = assembly(emit, "f", run, isa=isa)
+    vectors = (
+        min(line_vectors(isa), isa.registers * 3 // 4 // run.taps) if emit is emit_accumulate else line_vectors(isa)
+    )
+    multiply_adds = re.findall(MULTIPLY_ADD, text, re.M)
+    assert len(multiply_adds) == run.pixels * run.taps * (vectors + 1)  # whole lines, and single vectors of a tail
