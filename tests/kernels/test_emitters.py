@@ -1,4 +1,4 @@
-"""The smaller emitters (copy, transform, depthwise, prefetch) on every instruction set that runs here, and their text."""
+"""The smaller emitters (copy, transform, depthwise, prefetch) on the instruction sets that run here, and their text."""
 
 import ctypes
 import re
