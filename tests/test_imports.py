@@ -64,6 +64,26 @@ def test_numba_and_llvmlite_stay_in_their_corners(path):
         assert folders[:2] == ("kernels", "microkernel")
 
 
+def inlined(path):
+    """Functions that are compiled for other compiled functions alone: from Python they would crash."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.FunctionDef) and {"inline", "inline_sum", "inline_parallel"} & {
+            decorator.id for decorator in node.decorator_list if isinstance(decorator, ast.Name)
+        }:
+            yield node.name
+
+
+def test_inlined_functions_stay_within_the_kernels():
+    kernels = {path for path in MODULES if "kernels" in path.parts}
+    module_of = {path: ".".join(("breve", *path.relative_to(SOURCE).with_suffix("").parts)) for path in kernels}
+    forbidden = {(module_of[path], name) for path in kernels for name in inlined(path)}
+    assert ("breve.kernels.pooling", "_inside") in forbidden
+    for path in set(MODULES) - kernels:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom):
+                assert not {(node.module, alias.name) for alias in node.names} & forbidden, path
+
+
 def test_import_of_breve_loads_no_compiler():
     code = "import breve, sys; print(sorted({'numba', 'llvmlite', 'h5py', 'click', 'rich'} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -51,8 +51,13 @@ def get_num_threads() -> int:
     return 1 if _state.forked else _state.count
 
 
+def serial(function: Any) -> Any:
+    """Compile a function that runs on the calling thread alone, beside whatever else runs."""
+    return _compile(function, **_OPTIONS)
+
+
 def inline(function: Any) -> Any:
-    """Compile a serial helper of the kernels in its file; Python cannot call it."""
+    """Compile a serial helper of the kernels in its file. It is for them alone: a call from Python would crash."""
     return _compile(function, **_HELPER)
 
 
@@ -69,8 +74,8 @@ def inline_parallel(function: Any) -> Any:
 def kernel(function: Any) -> Any:
     """Compile a function whose `prange` loops run on all threads; it is safe to call from any Python thread."""
     parallel = _compile(function, parallel=True, **_OPTIONS)
-    serial = _compile(_renamed(function, "_serial"), **_OPTIONS)
-    return _taking_turns(function, lambda *args: (serial if _state.forked else parallel)(*args))
+    alone = _compile(_renamed(function, "_serial"), **_OPTIONS)
+    return _taking_turns(function, lambda *args: (alone if _state.forked else parallel)(*args))
 
 
 def launching(function: Any) -> Any:

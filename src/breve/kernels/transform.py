@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from breve.kernels.threads import inline
+from breve.kernels.threads import serial
 
 
-@inline
+@serial
 def transform_images(
     images: np.ndarray,
     tops: np.ndarray,
