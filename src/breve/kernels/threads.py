@@ -28,6 +28,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_COMPILING = [Path(__file__).parent / name for name in ("threads.py", "microkernel/call.py", "microkernel/launch.py")]
 _HELPER = {**_OPTIONS, "no_cpython_wrapper": True}  # Python does not call it: quicker to compile
 
 
@@ -125,10 +126,10 @@ class _CacheFile(IndexDataCacheFile):
 
 
 def _stamps_of_called(function: Any) -> list[tuple[float, int]]:
-    """Time and size of the files of called functions: numba itself looks at the file of the function alone."""
+    """Time and size of the files of called functions, and of those that compile; numba looks at the function's own."""
     called = (function.__globals__.get(name) for name in function.__code__.co_names)
     files = {Path(f.py_func.__code__.co_filename) for f in called if hasattr(f, "py_func")}
-    stats = [path.stat() for path in sorted(files) if path.exists()]
+    stats = [path.stat() for path in sorted(files.union(_COMPILING)) if path.exists()]
     return [(stat.st_mtime, stat.st_size) for stat in stats]
 
 
