@@ -21,6 +21,7 @@ MODES = ("fast", "exact")
 TRANSFORM = 17.0  # cost of one point of one channel of a tile in Winograd's transforms
 WEIGHTS_TRANSFORM = 25.0  # the same for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
+COPYING = 4.0  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 _mode = "fast"
 
@@ -73,14 +74,16 @@ def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
 
 
 def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
-    """Rows of y, rows of taps and channels of x, times the vectors of each."""
+    """Rows of y, rows of taps and channels of x, times the vectors of each; and the copy of x between zeros."""
     forward = pass_name == "forward"
     axis = (forward_axis if forward else backward_axis)(g, 1)
     channels = (g.channels // g.group, g.num_output // g.group)
     x, y = channels if forward else channels[::-1]
     lanes = microkernel.host_instruction_set().lanes(dtype)
     pixels = pixels_as_one(axis, y, lanes) if g.group == 1 else 1
-    return g.batch * g.out_shape[0] * g.kernel[0] * x * vectors(axis, y, lanes, pixels) * lanes
+    copied = math.prod(g.in_shape if forward else g.out_shape) * x if any(axis.margins) else 0
+    rows = g.out_shape[0] * g.kernel[0] * x
+    return g.batch * (rows * vectors(axis, y, lanes, pixels) * lanes + COPYING * copied)
 
 
 def direct_weights(g: ConvGeometry) -> float:
