@@ -12,21 +12,26 @@ from numba import prange
 
 from breve.errors import BreveError
 from breve.kernels import threads
-from breve.kernels.threads import get_num_threads, kernel, physical_cores, set_num_threads
+from breve.kernels.microkernel.launch import launch
+from breve.kernels.threads import get_num_threads, inline, kernel, launching, physical_cores, set_num_threads
 
 PROGRAM = """
 import os, sys
 import numpy as np
 sys.path.insert(0, sys.argv[1])
-from test_threads import add_rows
+from test_threads import add_rows, launch_rows
 a = np.ones((64, 100))
 out = np.empty(64)
 add_rows(a, out)
+launch_rows(a, out)
 child = os.fork()
 if child == 0:
-    out[:] = 0
-    add_rows(a, out)
-    os._exit(0 if (out == 100).all() else 7)
+    for rows in (add_rows, launch_rows):
+        out[:] = 0
+        rows(a, out)
+        if (out != 100).any():
+            os._exit(7)
+    os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
 
@@ -38,6 +43,20 @@ def add_rows(a, out):
         for j in range(a.shape[1]):
             total += a[i, j]
         out[i] = total
+
+
+@launching
+def _launch_rows(a, out, workers):
+    launch(_add_row, a.shape[0], workers, (a, out))
+
+
+@inline
+def _add_row(task, worker, a, out):
+    out[task] = a[task].sum()
+
+
+def launch_rows(a, out):
+    _launch_rows(a, out, get_num_threads())
 
 
 @pytest.fixture(autouse=True)
@@ -132,6 +151,23 @@ def test_cache_sees_an_edit_in_the_file_of_a_called_function(tmp_path):
     (tmp_path / "caller.py").write_text(
         "from breve.kernels.threads import launching\nfrom helper import amount\n"
         "@launching\ndef double():\n    return 2 * amount()\n"
+    )
+    for number, doubled in (("7", "14"), ("7", "14"), ("800", "1600")):
+        (tmp_path / "helper.py").write_text(helper.format(number))
+        assert run(program, NUMBA_CACHE_DIR=str(tmp_path / "cache")).stdout.strip() == doubled
+
+
+def test_cache_sees_an_edit_behind_a_launched_body(tmp_path):
+    helper = "from breve.kernels.threads import inline\n@inline\ndef amount():\n    return {}\n"
+    (tmp_path / "caller.py").write_text(
+        "from breve.kernels.microkernel.launch import launch\n"
+        "from breve.kernels.threads import inline, launching\nfrom helper import amount\n"
+        "@launching\ndef fill(a):\n    launch(put, a.size, 1, (a,))\n"
+        "@inline\ndef put(task, worker, a):\n    a[task] = amount()\n"
+    )
+    program = (
+        f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import caller, numpy\n"
+        "a = numpy.zeros(2); caller.fill(a); print(int(a.sum()))"
     )
     for number, doubled in (("7", "14"), ("7", "14"), ("800", "1600")):
         (tmp_path / "helper.py").write_text(helper.format(number))

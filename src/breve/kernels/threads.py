@@ -105,12 +105,25 @@ def _compile(function: Any, **options: Any) -> Any:
     cache = compiled._cache
     if isinstance(getattr(cache, "_cache_file", None), IndexDataCacheFile):
         cache._cache_file.__class__ = _CacheFile
-        cache._cache_file._source_stamp = (cache._cache_file._source_stamp, *_stamps_of_called(function))
+        cache._cache_file.function = function
     return compiled
 
 
 class _CacheFile(IndexDataCacheFile):
-    """numba's cache of one function, where what cannot be read (damaged, or of an older breve) is compiled again."""
+    """numba's cache of one function, where what cannot be read (damaged, or of an older breve) is compiled again.
+
+    numba looks at the file of the function alone; here a change in the file of any function it calls counts too.
+    """
+
+    function: Any
+
+    @functools.cached_property
+    def _whole_stamp(self) -> Any:
+        return self.__dict__["_source_stamp"], *_stamps(_files_of_called(self.function).union(_COMPILING))
+
+    @property
+    def _source_stamp(self) -> Any:
+        return self._whole_stamp  # on first use: a function may call what its file defines further down
 
     def load(self, key: Any) -> Any:
         try:
@@ -125,11 +138,20 @@ class _CacheFile(IndexDataCacheFile):
             return {}
 
 
-def _stamps_of_called(function: Any) -> list[tuple[float, int]]:
-    """Time and size of the files of called functions, and of those that compile; numba looks at the function's own."""
-    called = (function.__globals__.get(name) for name in function.__code__.co_names)
-    files = {Path(f.py_func.__code__.co_filename) for f in called if hasattr(f, "py_func")}
-    stats = [path.stat() for path in sorted(files.union(_COMPILING)) if path.exists()]
+def _files_of_called(function: Any) -> set[Path]:
+    """Files of all compiled functions that a function calls or launches, and those of what they call."""
+    found, waiting = {function}, [function]
+    while waiting:
+        code = waiting.pop()
+        called = {getattr(code.__globals__.get(name), "py_func", None) for name in code.__code__.co_names}
+        fresh = called - found - {None}
+        found |= fresh
+        waiting += fresh
+    return {Path(f.__code__.co_filename) for f in found}
+
+
+def _stamps(files: set[Path]) -> list[tuple[float, int]]:
+    stats = [path.stat() for path in sorted(files) if path.exists()]
     return [(stat.st_mtime, stat.st_size) for stat in stats]
 
 
