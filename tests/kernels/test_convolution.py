@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from breve.errors import LayerError, UnsupportedError
 from breve.kernels import convolution
 from breve.kernels.convolution import ALGORITHMS, PASSES, winograd
+from breve.kernels.gemm import KC
 from breve.kernels.threads import get_num_threads, set_num_threads
 
 GEOMETRIES = {
@@ -30,6 +31,10 @@ GEOMETRIES = {
     "pad_uneven": geometry(1, 5, 6, (6, 7), 3, pad=(0, 2)),
     "pad_beyond_kernel": geometry(1, 3, 5, (4, 3), 3, pad=4),
     "1x1": geometry(3, 20, 50, (5, 5), 1),
+    "1x1_deep": geometry(2, 2 * KC + 3, 33, (6, 7), 1),
+    "1x1_more_outputs_than_pixels": geometry(1, 40, 700, (3, 5), 1),
+    "1x1_group_3": geometry(2, 51, 99, (5, 4), 1, group=3),
+    "1x1_3d": geometry(2, 5, 7, (4, 3, 2), 1),
     "1x1_stride_2": geometry(2, 17, 16, (7, 6), 1, stride=2),
     "1x1_pad": geometry(2, 9, 16, (3, 4), 1, pad=1),
     "5x5": geometry(2, 20, 50, (12, 12), 5),
@@ -55,6 +60,7 @@ GEOMETRIES = {
     "1d": geometry(2, 3, 8, (10,), 3, stride=2, pad=1),
     "3d": geometry(2, 3, 4, (4, 5, 3), (2, 3, 2), stride=(1, 2, 1), pad=(1, 0, 1)),
 }
+SPECIAL = {"depthwise": "depthwise", "pointwise": "1x1"}
 LIMITS = {"float32": 1e-5, "float64": 1e-13}
 
 
@@ -124,8 +130,18 @@ def test_passes_agree_with_the_reference(name, g, dtype):
     check_forward(plan, g, dtype, relu=True)
 
 
-@pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"depthwise"}))
-@pytest.mark.parametrize("g", [geometry(128, 4, 8, (32, 32), 5, pad=2), geometry(1, 512, 8, (12, 12), 5, pad=2)])
+LONG_SUMS = [geometry(128, 4, 8, (32, 32), 5, pad=2), geometry(1, 512, 8, (12, 12), 5, pad=2)]
+LONG_1X1 = [geometry(128, 4, 8, (32, 32), 1), geometry(1, 12800, 8, (12, 12), 1)]
+
+
+@pytest.mark.parametrize(
+    ("name", "g"),
+    [
+        (name, g)
+        for name in sorted(set(ALGORITHMS) - {"depthwise"})
+        for g in (LONG_1X1 if name == "pointwise" else LONG_SUMS)
+    ],
+)
 def test_rounding_stays_within_its_limit_over_long_sums(name, g):
     plan = convolution.plan(g, np.float32, name)
     check_forward(plan, g, np.float32)
@@ -164,7 +180,7 @@ def test_chosen_algorithms_agree_with_the_reference(g):
 
 
 @st.composite
-def geometries(draw):
+def geometries(draw, pointwise=False):
     group = draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels, num_output = (draw(st.sampled_from([1, 3, 8, 15, 16, 17, 33])) * group for _ in range(2))
     if draw(st.integers(0, 4)) == 0:
@@ -174,15 +190,18 @@ def geometries(draw):
     stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), None])) or pair(1, 2, 3)
     dilation = draw(st.sampled_from([(1, 1), (1, 1), None])) or pair(1, 2, 3)
     pad, in_shape = pair(0, 1, 2, 3), tuple(draw(st.integers(1, 14)) for _ in range(2))
+    if pointwise:
+        kernel, stride, pad = (1, 1), (1, 1), (0, 0)
     spans = zip(in_shape, pad, kernel, dilation, strict=True)
     assume(all(i + 2 * p > d * (k - 1) for i, p, k, d in spans))
     return geometry(draw(st.integers(1, 3)), channels, num_output, in_shape, kernel, stride, pad, dilation, group)
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
-@given(g=geometries())
+@given(data=st.data())
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much], derandomize=True)
-def test_drawn_geometries_agree_with_the_reference(name, g):
+def test_drawn_geometries_agree_with_the_reference(name, data):
+    g = data.draw(geometries(pointwise=name == "pointwise"))
     assume(not ALGORITHMS[name].refusal(g, np.dtype(np.float32), "forward"))
     plan = convolution.plan(g, np.float32, name)
     check_forward(plan, g, np.float32)
@@ -203,7 +222,7 @@ def test_forward_and_backward_data_are_adjoint(name, g, dtype):
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_strided_arrays_are_served(name):
-    g = GEOMETRIES["depthwise" if name == "depthwise" else "pad"]
+    g = GEOMETRIES[SPECIAL.get(name, "pad")]
     bottom, weight, bias, top_diff = arrays(g)
     every_second = [np.repeat(array, 2, axis=-1)[..., ::2] for array in (bottom, weight, bias, top_diff)]
     plain, strided = (convolution.plan(g, np.float32, name) for _ in range(2))
@@ -246,7 +265,7 @@ def run_all(plan, g):
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_several_python_threads_may_share_a_plan(name):
-    g = GEOMETRIES["depthwise" if name == "depthwise" else "wide"]
+    g = GEOMETRIES[SPECIAL.get(name, "wide")]
     plan = convolution.plan(g, np.float32, name)
     expected, found = run_all(plan, g), []
     workers = [threading.Thread(target=lambda: found.extend(run_all(plan, g) for _ in range(5))) for _ in range(4)]
@@ -260,7 +279,7 @@ def test_several_python_threads_may_share_a_plan(name):
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 @pytest.mark.parametrize("position", [0, -1])
 def test_weights_written_in_place_are_followed(name, position):
-    g = GEOMETRIES["depthwise" if name == "depthwise" else "pad"]
+    g = GEOMETRIES[SPECIAL.get(name, "pad")]
     bottom, weight, _, top_diff = arrays(g)
     weight, plan = weight.copy(), convolution.plan(g, np.float32, name)
     run_all(plan, g)

@@ -48,6 +48,19 @@ def matrix_of(array):
 
 @on_every_set
 @for_both_dtypes
+@pytest.mark.parametrize("columns", [0, 1, 7, 8, 17, 33])
+@pytest.mark.parametrize("rows", [0, 1, 3, 8, 15, 16, 19])
+def test_transpose_turns_the_matrix_and_writes_nothing_else(isa, dtype, rows, columns):
+    src = np.random.default_rng(0).standard_normal((20, 40)).astype(dtype)
+    dst = np.full((40, 30), 7, dtype)
+    invoke(microkernel.transpose_address(dtype, isa), rows, columns, (src, 2), 40, (dst, 5), 30)
+    expected = np.full((40, 30), 7, dtype)
+    expected[:columns, 5 : 5 + rows] = src[:rows, 2 : 2 + columns].T
+    np.testing.assert_array_equal(dst, expected)
+
+
+@on_every_set
+@for_both_dtypes
 @pytest.mark.parametrize("columns", [0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 33, 100])
 def test_copy_moves_the_columns_and_nothing_else(isa, dtype, columns):
     src = np.random.default_rng(0).standard_normal((3, 110)).astype(dtype)

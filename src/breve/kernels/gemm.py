@@ -18,9 +18,9 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import get_num_threads, inline, inline_sum, launching
 
-KC = 256  # rows of a packed block
+KC = 512  # rows of a packed block
 BLOCK_BYTES = 256 << 10  # of a packed block: half of a core's second-level cache
-ROWS = 48  # rows of op(a) that meet the panels together
+ROWS = 96  # rows of op(a) that meet the panels together
 MIN_BLOCKS = 8  # so that threads that do not start together still finish together
 FEW_ROWS = 8  # rows of op(a) for which reading op(b) once is all the work: it is not packed
 
@@ -64,6 +64,30 @@ def gemm(
     return out
 
 
+def multiply(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, bias: np.ndarray | None = None, relu: bool = False,
+    packed: np.ndarray | None = None,
+) -> None:  # fmt: skip
+    """Write a b + bias into `out`, clamped at zero with `relu`; `packed`, if given, is what `pack` made of b.
+
+    `a` and `b` may have any strides that are not negative; rows of `out` are contiguous.
+    """
+    flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
+    _multiply(a, b, out, 0, flags, out[:1].reshape(-1) if bias is None else bias, packed)
+
+
+def packed_size(k: int, n: int, dtype: Any) -> int:
+    """Elements that `pack` writes for a (k, n) matrix."""
+    nr = microkernel.tile_columns(dtype)
+    return k * -(-n // nr) * nr
+
+
+def pack(b: np.ndarray, packed: np.ndarray) -> None:
+    """Lay b (k, n) out for `multiply`: stretches of KC rows, each as panels side by side."""
+    functions, (b_k, b_j) = _packers(b.dtype), _strides(b)
+    _pack_all(functions, b.shape, microkernel.tile_columns(b.dtype), _anchor(b), b_k, b_j, packed, get_num_threads())
+
+
 def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
     """Out (+)= a b, the elements of a row of out one after another."""
     (m, k), n = a.shape, b.shape[1]
@@ -71,19 +95,31 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) ->
     if m <= FEW_ROWS and a_k == b_k == 1:
         sizes = m, n, k
         _dot_products(sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate, get_num_threads())
-    elif 2 * m <= n and b_k == 1:  # to pack b across its columns would cost more than to turn the product round
+    elif 4 * m <= n and b_k == 1:  # to pack b across its columns would cost more than to turn the product round
         turned = scratch("gemm", n * m, out.dtype).reshape(n, m)
         _product(b.T, a.T, turned, False)
         out[...] = turned.T + out if accumulate else turned.T
     else:
-        threads = get_num_threads()
-        panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, out.dtype).reshape(threads, -1)
-        rows = scratch("a", threads * ROWS * KC, out.dtype).reshape(threads, -1)
-        _blocks(
-            microkernel.brgemm_address(out.dtype), microkernel.copy_address(out.dtype), (m, n, k), _cut(m, n, k, out),
-            _anchor(a), a_row, a_k, _anchor(b), b_k, b_j, _anchor(out), c_row, accumulate,
-            panels, rows, np.zeros(2, np.int64),
-        )  # fmt: skip
+        _multiply(a, b, out, microkernel.ACCUMULATE * accumulate, 0, out[:1].reshape(-1), None)
+
+
+def _multiply(
+    a: np.ndarray, b: np.ndarray, out: np.ndarray, before: int, after: int, bias: np.ndarray, packed: np.ndarray | None
+) -> None:
+    """The micro-kernel's flags `before` hold for the first stretch of k, `after` for the last."""
+    (m, k), n, dtype, threads = a.shape, b.shape[1], out.dtype, get_num_threads()
+    (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
+    panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, dtype).reshape(threads, -1)
+    rows = scratch("a", threads * ROWS * KC, dtype).reshape(threads, -1)
+    _blocks(
+        microkernel.brgemm_address(dtype), _packers(dtype), (m, n, k), _cut(m, n, k, out), _anchor(a), a_row, a_k,
+        _anchor(b) if packed is None else packed, b_k, b_j, packed is not None, _anchor(out), c_row, (before, after),
+        bias, panels, rows, np.zeros(2, np.int64),
+    )  # fmt: skip
+
+
+def _packers(dtype: Any) -> tuple[int, int]:
+    return microkernel.copy_address(dtype), microkernel.transpose_address(dtype)
 
 
 def _cut(m: int, n: int, k: int, out: np.ndarray) -> tuple[int, int, int, int]:
@@ -95,49 +131,77 @@ def _cut(m: int, n: int, k: int, out: np.ndarray) -> tuple[int, int, int, int]:
     return -(-m // row_blocks), panels * nr, kc, nr
 
 
+@launching
+def _pack_all(functions, sizes, nr, b, b_k, b_j, packed, workers):
+    launch(_pack_panel, (sizes[1] + nr - 1) // nr, workers, (functions, sizes, nr, b, b_k, b_j, packed))
+
+
 @inline
-def _pack(copy, b, start, b_k, b_j, depth, lanes, panel, nr):
+def _pack_panel(panel, worker, functions, sizes, nr, b, b_k, b_j, packed):
+    k, n = sizes
+    width = (n + nr - 1) // nr * nr
+    for p in range(0, k, KC):
+        depth = min(KC, k - p)
+        at, start = p * width + panel * nr * depth, p * b_k + panel * nr * b_j
+        _pack(functions, b, start, b_k, b_j, depth, min(nr, n - panel * nr), packed, at, nr)
+
+
+@inline
+def _pack(functions, b, start, b_k, b_j, depth, lanes, panel, at, nr):
     """Columns of op(b) side by side, `nr` apart."""
+    copy, transpose = functions
     if b_j == 1:
-        microkernel.call(copy, depth, lanes, b, start, b_k, panel, 0, nr)
-        return
-    step, width, begin = np.uintp(b_j), np.uintp(nr), np.uintp(start)  # unsigned: no test for negative indices
-    for lane in range(np.uintp(lanes)):
-        for q in range(np.uintp(depth)):
-            panel[q * width + lane] = b[begin + lane * step + q * np.uintp(b_k)]
+        microkernel.call(copy, depth, lanes, b, start, b_k, panel, at, nr)
+    elif b_k == 1:
+        microkernel.call(transpose, lanes, depth, b, start, b_j, panel, at, nr)
+    else:
+        for q in range(depth):
+            for lane in range(lanes):
+                microkernel.call(copy, 1, 1, b, start + lane * b_j + q * b_k, 1, panel, at + q * nr + lane, 1)
 
 
 @launching
-def _blocks(address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets):
+def _blocks(
+    address, functions, sizes, cut, a, a_row, a_k, b, b_k, b_j, is_packed, c, c_row, flags, bias, panels, rows, offsets
+):
     """A task is a block of out; a thread packs for it into buffers of its own."""
     (m, n, _), (mc, nc, _, _) = sizes, cut
-    args = address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets
+    args = (
+        address, functions, sizes, cut, a, a_row, a_k, b, b_k, b_j, is_packed, c, c_row, flags, bias, panels, rows,
+        offsets,
+    )  # fmt: skip
     launch(_block, (m + mc - 1) // mc * ((n + nc - 1) // nc), len(panels), args)
 
 
 @inline
 def _block(
-    task, worker, address, copy, sizes, cut, a, a_row, a_k, b, b_k, b_j, c, c_row, accumulate, panels, rows, offsets
-):
+    task, worker, address, functions, sizes, cut, a, a_row, a_k, b, b_k, b_j, is_packed, c, c_row, flags, bias, panels,
+    rows, offsets,
+):  # fmt: skip
     (m, n, k), (mc, nc, kc, nr) = sizes, cut
-    columns, packed = (n + nc - 1) // nc, panels[worker]
+    columns, all_columns = (n + nc - 1) // nc, (n + nr - 1) // nr * nr
     i, j = task // columns * mc, task % columns * nc
     height, width = min(mc, m - i), min(nc, n - j)
     for p in range(0, k, kc):
         depth = min(kc, k - p)
-        for first in range(0, width, nr):
-            start = p * b_k + (j + first) * b_j
-            _pack(copy, b, start, b_k, b_j, depth, min(nr, width - first), packed[first * depth :], nr)
-        flags = microkernel.ACCUMULATE if accumulate or p > 0 else 0
+        block, at = b, p * all_columns + j * depth
+        if not is_packed:
+            block, at = panels[worker], 0
+            for first in range(0, width, nr):
+                start = p * b_k + (j + first) * b_j
+                _pack(functions, b, start, b_k, b_j, depth, min(nr, width - first), block, first * depth, nr)
+        added = microkernel.ACCUMULATE if p > 0 else flags[0]
+        if p + depth == k:
+            added |= flags[1]
         for row in range(i, i + height, ROWS):
             count, start = min(ROWS, i + height - row), row * a_row + p * a_k
-            left, at, step, k_step = a, start, a_row, a_k
+            left, first, step, k_step = a, start, a_row, a_k
             if a_row == 1:
-                microkernel.call(copy, depth, count, a, start, a_k, rows[worker], 0, ROWS)
-                left, at, step, k_step = rows[worker], 0, 1, ROWS
+                microkernel.call(functions[0], depth, count, a, start, a_k, rows[worker], 0, ROWS)
+                left, first, step, k_step = rows[worker], 0, 1, ROWS
             microkernel.call(
-                address, count, width, depth, 1, left, at, step, k_step, packed, 0, nr, nr * depth, c, row * c_row + j,
-                c_row, offsets, 0, packed, 0, flags,
+                address, count, width, depth, 1, left, first, step, k_step, block, at, nr, nr * depth, c,
+                row * c_row + j, c_row, offsets, 0, bias, j, added,
             )  # fmt: skip
 
 

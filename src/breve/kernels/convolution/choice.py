@@ -68,6 +68,8 @@ def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
         return math.inf
     if name == "depthwise":
         return 0.0 if g.channels > 1 else math.inf
+    if name == "pointwise":
+        return 0.0
     if name == "direct":
         return g.group * (direct_weights(g) if pass_name == "backward_weights" else direct(g, dtype, pass_name))
     return g.group * winograd(g, dtype, pass_name, ALGORITHMS[name].outputs)  # type: ignore[attr-defined]

@@ -89,12 +89,11 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
     n = min(s.columns, s.k - column)
     panel = (group * ((s.k + s.nr - 1) // s.nr) + column // s.nr) * s.panel
     channel = group * s.k + column
-    rows = last - first if s.is_flat else 1
     for tap in range(0, max(1, taps_h), s.tap_rows):
         added = flags if tap + s.tap_rows >= taps_h else 0
         if tap > 0:
             added |= ACCUMULATE
-        for q in range(first, min(last, count_h), rows):
+        for q in range(first, min(last, count_h)):
             low, high = tap, min(taps_h, tap + s.tap_rows)
             while low < high and q * s.scale_h + shifts[first_shift + low] < 0:
                 low += 1
@@ -104,7 +103,7 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
             out = (image * s.out_h + out_y + q * s.step_h) * s.out_row + out_x * s.out_pixel + channel
             offset, taps = 2 * (first_offset + low * entries), (high - low) * entries
             call(
-                address, rows * count_w, n, k, taps, source, a, a_row, 1, packed, panel, s.nr, s.panel, y, out,
+                address, count_w, n, k, taps, source, a, a_row, 1, packed, panel, s.nr, s.panel, y, out,
                 s.step_w * s.out_pixel, offsets, offset, bias, channel, added,
             )  # fmt: skip
             if column < s.rest:

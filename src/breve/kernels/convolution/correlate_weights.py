@@ -86,9 +86,6 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     nr, pixels = microkernel.tile_columns(dtype), g.batch * g.out_shape[0] * g.out_shape[1]
     touch = g.group == 1 and g.dilation[1] == 1
     unit_taps = g.kernel[1] if touch else 1
-    in_shape, out_shape = g.in_shape, g.out_shape
-    if g.is_1x1:
-        in_shape = out_shape = (1, pixels)
     panels, chunks, blocks = -(-taps * c // nr), -(-k // CHUNK), -(-pixels // BLOCK)
     row = panels * nr + LINE
     parts = max(1, min(blocks, TASKS, SUMS_BYTES // (g.num_output * row * np.dtype(dtype).itemsize)))
@@ -96,7 +93,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     pieces = max(1, min(panels // PANELS_PER_PIECE, -(-TASKS // (g.group * chunks * parts))))
     window = (*g.kernel, *g.stride, *g.pad, *g.dilation)
     return Sizes(  # type: ignore[call-arg]  # two axes: their tuples have two elements
-        *in_shape, g.channels, *out_shape, g.num_output, g.group, c, k, *window, unit_taps, unit_taps * c, taps * c,
+        *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *window, unit_taps, unit_taps * c, taps * c,
         c if in_place else row, int(in_place), pixels, panels, pieces, chunks, parts, blocks, nr, BLOCK, STRIP, CHUNK,
         PANELS, BLOCK if g.channels <= FEW_CHANNELS else ROWS,
     )  # fmt: skip

@@ -64,8 +64,6 @@ class Sizes(NamedTuple):
     """Rows of the largest phase."""
     band: int
     """Rows of a phase computed together."""
-    is_flat: int
-    """1 where all rows of a band are one row of pixels: 1x1 kernels."""
     columns: int
     """Columns of one call: those of a panel or more."""
     chunks: int
@@ -154,20 +152,16 @@ def plan_correlation(
     width, k, item = w.size + before + after, channels * pixels, np.dtype(dtype).itemsize
     taps = _Taps(h, w, kernel_w, bool(rest))
     taps.order_all(width * in_channels, in_channels, c, nr, group == 1)
-    is_flat = _is_flat(h, w) and not before and not after
-    in_h, rows, out_h = h.size, h.count, out_shape[0]
-    if is_flat:
-        in_h = rows = out_h = batch * h.size
-        batch, taps.phases[0] = 1, taps.phases[0]._replace(count_h=rows)
+    rows = h.count
     band = _rows_of_a_band(h, batch * rows, rows, width * in_channels * item)
     panels, panel = -(-k // nr), len(taps.order) * c * nr
     columns = max(1, min(panels, CHUNK_BYTES // max(1, panel * item))) * nr
     chunks = -(-k // columns)
     row_bytes = max(len(phase.taps) for phase in w.phases) * c * nr * item
     sizes = Sizes(
-        batch, in_h, w.size, in_channels, out_h, out_shape[1] * out_channels, out_channels * pixels, pixels, channels,
-        rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
-        before if before or after else -1, width, rows, band, int(is_flat), columns, chunks,
+        batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
+        channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
+        before if before or after else -1, width, rows, band, columns, chunks,
         splits=min(group * chunks, -(-TASKS // (batch * -(-rows // band)))), nr=nr, panel=panel, taps=len(taps.order),
         tap_rows=max(1, TAPS_BYTES // max(1, row_bytes)),
     )  # fmt: skip
@@ -228,12 +222,6 @@ def vectors(axis: Axis, channels: int, lanes: int, pixels: int = 1) -> float:
     wide = widen(axis, pixels) if pixels > 1 else axis
     taps, count = sum(len(phase.taps) * phase.count for phase in wide.phases), -(-pixels * channels // lanes)
     return taps * (count if count > 1 else 1.25)  # one vector alone waits for its broadcasts: 81 of 101 GFLOP/s
-
-
-def _is_flat(h: Axis, w: Axis) -> bool:
-    """Whether the rows of all images can be one row: one tap, stride 1."""
-    one_tap = sum(len(ph.taps) * len(pw.taps) for ph in h.phases for pw in w.phases) == 1
-    return one_tap and 1 == h.scale == w.scale == h.step == w.step and h.size == h.count and w.size == w.count
 
 
 def _rows_of_a_band(h: Axis, all_rows: int, rows: int, row_bytes: int) -> int:

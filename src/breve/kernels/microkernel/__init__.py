@@ -24,6 +24,7 @@ from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_corre
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.prefetch import emit_prefetch
 from breve.kernels.microkernel.transform import Matrix, emit_transform
+from breve.kernels.microkernel.transpose import emit_transpose
 
 __all__ = [
     "ACCUMULATE",
@@ -42,6 +43,7 @@ __all__ = [
     "tile_columns",
     "tile_rows",
     "transform_address",
+    "transpose_address",
 ]
 
 
@@ -53,6 +55,11 @@ def brgemm_address(dtype: Any, isa: InstructionSet | None = None) -> int:
 def copy_address(dtype: Any, isa: InstructionSet | None = None) -> int:
     """Address of copy(rows, columns, src, src_row, dst, dst_row): a matrix copied between row lengths."""
     return function_address(emit_copy, "copy", np.dtype(dtype).char, isa=isa or host_instruction_set())
+
+
+def transpose_address(dtype: Any, isa: InstructionSet | None = None) -> int:
+    """Address of transpose(rows, columns, src, src_row, dst, dst_row): rows of a matrix become columns."""
+    return function_address(emit_transpose, "transpose", np.dtype(dtype).char, isa=isa or host_instruction_set())
 
 
 def transform_address(
