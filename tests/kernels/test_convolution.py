@@ -43,6 +43,7 @@ GEOMETRIES = {
     "11x11_stride_4": geometry(1, 3, 24, (31, 30), 11, stride=4),
     "few_channels_odd_width": geometry(2, 2, 8, (6, 11), 3, pad=1),
     "few_channels_stride_2_odd": geometry(2, 3, 8, (9, 13), 5, stride=2, pad=2),
+    "few_channels_many_bands": geometry(12, 2, 9, (40, 33), 5, pad=2),
     "few_outputs": geometry(1, 8, 3, (6, 9), 5, pad=2),
     "stride_3_beyond_kernel": geometry(2, 6, 7, (11, 12), 2, stride=3),
     "stride_2_pixels_unused": geometry(2, 4, 8, (8, 8), 3, stride=2),

@@ -12,6 +12,7 @@ from typing import Any
 
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels import microkernel
+from breve.kernels.convolution import few_channels
 from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.table import ALGORITHMS
@@ -89,9 +90,10 @@ def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
 
 
 def direct_weights(g: ConvGeometry) -> float:
-    """The product, and the packing of both its sides."""
+    """The product, and the packing of both its sides where they are packed."""
     columns, k = math.prod(g.kernel) * g.channels // g.group, g.num_output // g.group
-    return g.batch * math.prod(g.out_shape) * (columns * k + PACKING * (columns + k))
+    packing = 0.0 if few_channels.serves(g) else PACKING * (columns + k)
+    return g.batch * math.prod(g.out_shape) * (columns * k + packing)
 
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:

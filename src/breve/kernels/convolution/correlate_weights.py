@@ -29,7 +29,6 @@ STRIP = 24  # output channels of a strip
 CHUNK = 8 * STRIP  # output channels packed together: of a block they stay in the second-level cache
 PANELS = 4  # of im2col(x) packed together
 ROWS = 64  # pixels packed together: all that is packed of them is read while it is in the first-level cache
-FEW_CHANNELS = 16  # of x, which then need not be read in such small pieces
 PANELS_PER_PIECE = 16  # at least, so that packing dY is little beside multiplying it
 TASKS = 32
 SUMS_BYTES = 4 << 20
@@ -95,7 +94,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     return Sizes(  # type: ignore[call-arg]  # two axes: their tuples have two elements
         *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *window, unit_taps, unit_taps * c, taps * c,
         c if in_place else row, int(in_place), pixels, panels, pieces, chunks, parts, blocks, nr, BLOCK, STRIP, CHUNK,
-        PANELS, BLOCK if g.channels <= FEW_CHANNELS else ROWS,
+        PANELS, ROWS,
     )  # fmt: skip
 
 

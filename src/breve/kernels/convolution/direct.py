@@ -7,9 +7,9 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from breve.kernels.convolution import correlate_weights, few_channels
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
-from breve.kernels.convolution.correlate_weights import backward_weights, plan_weights
 from breve.kernels.convolution.correlation import Correlation, plan_correlation
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.packed_weights import PackedWeights
@@ -66,6 +66,7 @@ class Direct(Algorithm):
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """The product of im2col's columns by the top's gradient, block by block of pixels."""
-        backward_weights(plan_weights(self.geometry, self.dtype), top_diff, bottom_data, weight_diff)
+        way = few_channels if few_channels.serves(self.geometry) else correlate_weights
+        way.backward_weights(way.plan_weights(self.geometry, self.dtype), top_diff, bottom_data, weight_diff)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
