@@ -13,7 +13,15 @@ from numba import prange
 from breve.errors import BreveError
 from breve.kernels import threads
 from breve.kernels.microkernel.launch import launch
-from breve.kernels.threads import get_num_threads, inline, kernel, launching, physical_cores, set_num_threads
+from breve.kernels.threads import (
+    get_num_threads,
+    inline,
+    kernel,
+    launching,
+    physical_cores,
+    set_num_threads,
+    threads_for,
+)
 
 PROGRAM = """
 import os, sys
@@ -85,6 +93,21 @@ def test_results_are_equal_for_any_number_of_threads():
 
 def test_examples_run():
     assert doctest.testmod(threads) == (0, 2)
+
+
+SMALL = threads.SMALL  # as it is outside tests
+
+
+@pytest.mark.skipif(physical_cores() < 2, reason="one core")
+def test_little_work_is_done_by_one_thread(monkeypatch):
+    monkeypatch.setattr(threads, "SMALL", SMALL)
+    count = get_num_threads()
+    try:
+        set_num_threads(2)
+        assert threads_for(1000) == 1
+        assert threads_for(1 << 30) == 2
+    finally:
+        set_num_threads(count)
 
 
 def test_count_is_at_most_the_processors():

@@ -16,7 +16,7 @@ from breve.errors import LayerError
 from breve.kernels import microkernel
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, inline, inline_sum, launching
+from breve.kernels.threads import inline, inline_sum, launching, threads_for
 
 KC = 512  # rows of a packed block
 BLOCK_BYTES = 256 << 10  # of a packed block: half of a core's second-level cache
@@ -85,7 +85,9 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
 def pack(b: np.ndarray, packed: np.ndarray) -> None:
     """Lay b (k, n) out for `multiply`: stretches of KC rows, each as panels side by side."""
     functions, (b_k, b_j) = _packers(b.dtype), _strides(b)
-    _pack_all(functions, b.shape, microkernel.tile_columns(b.dtype), _anchor(b), b_k, b_j, packed, get_num_threads())
+    _pack_all(
+        functions, b.shape, microkernel.tile_columns(b.dtype), _anchor(b), b_k, b_j, packed, threads_for(16 * b.size)
+    )
 
 
 def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
@@ -94,7 +96,9 @@ def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) ->
     (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
     if m <= FEW_ROWS and a_k == b_k == 1:
         sizes = m, n, k
-        _dot_products(sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate, get_num_threads())
+        _dot_products(
+            sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate, threads_for(m * n * k)
+        )
     elif 4 * m <= n and b_k == 1:  # to pack b across its columns would cost more than to turn the product round
         turned = scratch("gemm", n * m, out.dtype).reshape(n, m)
         _product(b.T, a.T, turned, False)
@@ -107,7 +111,8 @@ def _multiply(
     a: np.ndarray, b: np.ndarray, out: np.ndarray, before: int, after: int, bias: np.ndarray, packed: np.ndarray | None
 ) -> None:
     """The micro-kernel's flags `before` hold for the first stretch of k, `after` for the last."""
-    (m, k), n, dtype, threads = a.shape, b.shape[1], out.dtype, get_num_threads()
+    (m, k), n, dtype = a.shape, b.shape[1], out.dtype
+    threads = threads_for(m * n * k)
     (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
     panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, dtype).reshape(threads, -1)
     rows = scratch("a", threads * ROWS * KC, dtype).reshape(threads, -1)

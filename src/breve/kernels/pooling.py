@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from breve.kernels.microkernel.launch import launch
-from breve.kernels.threads import get_num_threads, inline, launching
+from breve.kernels.threads import inline, launching, threads_for
 
 LOWEST = np.float32(np.finfo(np.float32).min)  # where Caffe's maximum starts: NaN and -inf never replace it
 
@@ -23,7 +23,7 @@ def _inside(index, stride, pad, kernel_size, size):
 
 def maximum(x, window, y, mask):
     """y = the largest value in the window, mask (int32) = the first pixel h * W + w that has it, -1 where none has."""
-    _maximum(x, window, y, mask, get_num_threads())
+    _maximum(x, window, y, mask, threads_for(16 * x.size))
 
 
 @launching
@@ -59,7 +59,7 @@ def maximum_backward(dy, mask, window, dx):
     Pixels are zeroed just before the first window that holds them, while the cache keeps them. A small batch is cut
     into parts by channel; each element is summed in the order of the outputs however that falls.
     """
-    _maximum_backward(dy, mask, window, dx, get_num_threads())
+    _maximum_backward(dy, mask, window, dx, threads_for(16 * dx.size))
 
 
 @launching
@@ -106,7 +106,7 @@ def _area(i, j, window, height, width):
 
 def average(x, window, y):
     """y = the sum over the window, divided by its area inside the padded image."""
-    _average(x, window, y, get_num_threads())
+    _average(x, window, y, threads_for(16 * x.size))
 
 
 @launching
@@ -143,7 +143,7 @@ def _holding(pixel, stride, pad, kernel_size, out_size):
 
 def average_backward(dy, window, dx):
     """dx = the sum of dy / area over the windows that hold this pixel."""
-    _average_backward(dy, window, dx, get_num_threads())
+    _average_backward(dy, window, dx, threads_for(16 * dx.size))
 
 
 @launching

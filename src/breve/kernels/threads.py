@@ -27,6 +27,8 @@ from breve.errors import BreveError
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
+SMALL = 1 << 19  # multiplications of matrices: 15 us of one core at 35 G a second
+
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _COMPILING = [Path(__file__).parent / name for name in ("threads.py", "microkernel/call.py", "microkernel/launch.py")]
 _HELPER = {**_OPTIONS, "no_cpython_wrapper": True}  # Python does not call it: quicker to compile
@@ -50,6 +52,11 @@ def set_num_threads(count: int) -> None:
 def get_num_threads() -> int:
     """The number of threads that kernels use."""
     return 1 if _state.forked else _state.count
+
+
+def threads_for(multiplications: int) -> int:
+    """The number of threads for so much work: one where a second would cost more to wake than it saves."""
+    return get_num_threads() if multiplications >= SMALL else 1
 
 
 def serial(function: Any) -> Any:

@@ -22,7 +22,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, inline, launching
+from breve.kernels.threads import inline, launching, threads_for
 
 BLOCK = 320  # pixels: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together
 STRIP = 24  # output channels of a strip
@@ -100,7 +100,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
 
 def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
     """Add to `weight_diff`."""
-    threads, dtype = get_num_threads(), weight_diff.dtype
+    threads, dtype = threads_for(s.columns * top_diff.size), weight_diff.dtype
     strips = scratch("strip", threads * (s.chunk * s.block + LINE), dtype).reshape(threads, -1)
     panels = scratch("v", threads * (s.packed * s.block * s.nr + LINE), dtype).reshape(threads, -1)
     sums = weight_diff if s.in_place else scratch("w", s.parts * s.group * s.k * s.row, dtype)

@@ -17,7 +17,7 @@ from breve.kernels import microkernel
 from breve.kernels.convolution.correlate import correlate, pack
 from breve.kernels.convolution.taps import Axis, widen
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads
+from breve.kernels.threads import threads_for
 
 TAPS_BYTES = 64 << 10  # weights of the taps that are summed up in one call
 BAND_BYTES = 512 << 10  # input rows of a band: the more, the fewer are copied twice; about a second-level cache
@@ -119,7 +119,8 @@ class Correlation:
         """Panels [group][panel][tap][c][nr] of weights whose next c is k_stride, and next k j_stride away."""
         s = self.sizes
         pack(
-            weight.reshape(-1), packed, s, self.order, weight.size // s.group, k_stride, j_stride, get_num_threads()
+            weight.reshape(-1), packed, s, self.order, weight.size // s.group, k_stride, j_stride,
+            threads_for(16 * weight.size),
         )  # fmt: skip
 
     def run(
@@ -128,7 +129,7 @@ class Correlation:
         """Overwrite y, adding a bias and clamping at zero if asked to."""
         s = self.sizes
         flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
-        threads = get_num_threads()
+        threads = threads_for(y.size * s.c * s.taps // len(self.phases))
         rows = min(s.in_h, (s.band - 1) * s.scale_h + s.high - s.low + 1) if s.before >= 0 else 0
         buffers = scratch("rows", threads * rows * s.width * s.in_channels, self.dtype).reshape(threads, -1)
         address = microkernel.brgemm_address(self.dtype)

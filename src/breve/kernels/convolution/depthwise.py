@@ -19,7 +19,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, inline, kernel, launching
+from breve.kernels.threads import inline, kernel, launching, threads_for
 
 LINE = 16  # elements of a cache line
 
@@ -68,7 +68,8 @@ class Depthwise(Algorithm):
         parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
         sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
         _accumulate(
-            x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.starts, self._fetch, get_num_threads()
+            x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.starts, self._fetch,
+            threads_for(self.geometry.flops // 2),
         )  # fmt: skip
         total = sums.reshape(parts, len(p.taps), self._channels_pad).sum(0)[:, : len(weight_diff)]
         weight_diff += total.T.reshape(weight_diff.shape)
@@ -93,7 +94,7 @@ class Depthwise(Algorithm):
         start = np.zeros(outputs, self.dtype) if bias is None else bias
         _correlate(
             x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.starts, start,
-            int(relu), self._fetch, get_num_threads(),
+            int(relu), self._fetch, threads_for(self.geometry.flops // 2),
         )  # fmt: skip
 
     def _plan(self, pass_name: str) -> PassPlan:

@@ -23,7 +23,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, inline, launching
+from breve.kernels.threads import inline, launching, threads_for
 
 CHANNELS = 16  # up to so many; from 32 on panels that im2col packs are as fast or faster
 PIXELS = 512  # of a band: dY's stay in the second-level cache while all rows of the kernel pass
@@ -78,7 +78,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
 
 def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
     """Add to `weight_diff`."""
-    threads, dtype = get_num_threads(), weight_diff.dtype
+    threads, dtype = threads_for(s.kernel_h * s.columns * top_diff.size), weight_diff.dtype
     rows = min(s.in_h, (s.band - 1) * s.stride_h + (s.kernel_h - 1) * s.dilation_h + 1)
     buffers = scratch("rows", threads * rows * s.width, dtype).reshape(threads, -1)
     sums = scratch("w", s.parts * s.k * s.kernel_h * s.columns, dtype).reshape(s.parts, -1)

@@ -36,7 +36,7 @@ from breve.kernels.convolution.winograd_kernels import (
 )
 from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Weights
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import get_num_threads, physical_cores
+from breve.kernels.threads import physical_cores, threads_for
 
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
 WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: they stay in the third-level cache
@@ -107,7 +107,7 @@ class Winograd(Algorithm):
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """Sum V[p]^T . W[p] over all tiles, transform back once."""
-        s, points, threads = self._weights_sizes, self._weights_sizes.n**2, get_num_threads()
+        s, points, threads = self._weights_sizes, self._weights_sizes.n**2, self._threads
         arrays = bottom_data.reshape(-1), top_diff.reshape(-1), weight_diff.reshape(-1)
         v, edge = self._buffer("v", points * s.v_point), self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
         if s.by_outputs:
@@ -121,7 +121,7 @@ class Winograd(Algorithm):
             add_bias_diff(top_diff, bias_diff)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
-        pack(weight.reshape(-1), self._weights, packed, self._sizes, get_num_threads())
+        pack(weight.reshape(-1), self._weights, packed, self._sizes, self._threads)
 
     def _correlate(
         self, x: np.ndarray, weight: np.ndarray, lie: Weights, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
@@ -129,7 +129,7 @@ class Winograd(Algorithm):
     ) -> None:  # fmt: skip
         """y = x correlated with the weights, which `kept` has in transformed form if it is given."""
         x, weight, y = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
-        points, threads = s.n**2, get_num_threads()
+        points, threads = s.n**2, self._threads
         edge = self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
         if s.by_outputs:
             v = self._buffer("v", points * s.v_point)
@@ -145,6 +145,10 @@ class Winograd(Algorithm):
             pack(weight, lie, kept, s, threads)
         v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
         correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
+
+    @property
+    def _threads(self) -> int:
+        return threads_for(self.geometry.flops // 2)
 
     def _buffer(self, name: str, *shape: int) -> np.ndarray:
         size = math.prod(shape)
