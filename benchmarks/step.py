@@ -113,6 +113,7 @@ def measure(name, args):
             nets.solver(name).replace(f'"{name}.prototxt"', f'"{path}/{name}.prototxt"')
         )
         solver = SGDSolver(str(path / "solver.prototxt"))
+        solver.step(1)
         solver.net.layers[0].forward = lambda bottom, top: None  # PyTorch keeps its batch, too
         ours = median_ms(lambda: solver.step(1), args.steps)
         net = solver.net
