@@ -74,7 +74,7 @@ def test_copy_moves_the_columns_and_nothing_else(isa, dtype, columns):
 @on_every_set
 @for_both_dtypes
 @pytest.mark.parametrize("channels", CHANNELS)
-@pytest.mark.parametrize("sizes", [(2, 3), (4, 3), (4, 5)], ids=str)
+@pytest.mark.parametrize("sizes", [(2, 3), (4, 3), (5, 3), (4, 5)], ids=str)
 def test_transform_to_points_reads_the_image_and_writes_panels(isa, dtype, channels, sizes):
     _, _, bt = cook_toom(*sizes)
     n, nr = len(bt), isa.tile_columns(dtype)

@@ -19,8 +19,9 @@ from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import backward_axis, forward_axis
 
 MODES = ("fast", "exact")
-TRANSFORM = 17.0  # cost of one point of one channel of a tile in Winograd's transforms
-WEIGHTS_TRANSFORM = 25.0  # the same for the gradient of weights
+TRANSFORM = {4: 10.0, 6: 17.0, 7: 26.0, 8: 26.0}
+"""Cost of one point of one channel of a tile in Winograd's transforms, by n: that of the matrices' entries but 0."""
+WEIGHTS_TRANSFORM = 1.5  # times as much for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
 COPYING = 4.0  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
@@ -98,9 +99,9 @@ def direct_weights(g: ConvGeometry) -> float:
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:
     """A product for each point, the transforms of all tiles, and that of the weights."""
-    transform = WEIGHTS_TRANSFORM if pass_name == "backward_weights" else TRANSFORM
+    n = outputs + g.kernel[0] - 1
+    transform = TRANSFORM[n] * (WEIGHTS_TRANSFORM if pass_name == "backward_weights" else 1)
     lanes = microkernel.host_instruction_set().lanes(dtype)
     c, k = (-(-channels // g.group // lanes) * lanes for channels in (g.channels, g.num_output))
-    points = (outputs + g.kernel[0] - 1) ** 2
     tiles = g.batch * math.prod(-(-size // outputs) for size in g.out_shape)
-    return points * (tiles * c * k + transform * tiles * (c + k) + WEIGHTS * c * k)
+    return n**2 * (tiles * c * k + transform * tiles * (c + k) + WEIGHTS * c * k)
