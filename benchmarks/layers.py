@@ -2,7 +2,8 @@
 
     python benchmarks/layers.py [--only SUBSTRING] [--seconds 50]
 
-Each row gives forward and backward of one layer (BatchNorm together with its Scale, both in place, as ResNet has them):
+Each row gives forward and backward of one layer (BatchNorm together with its Scale, both in place, as ResNet has them)
+as a net runs it:
 breve's median time in milliseconds, PyTorch's in the better of its two memory formats, and their ratio. The last line
 gives the geometric mean of the ratios, and the worst.
 """
@@ -17,13 +18,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from google.protobuf import text_format
 from torch.nn import functional
 
-from breve.blob import Blob
+from breve import Net
 from breve.kernels.threads import get_num_threads
-from breve.layers import layer_class
-from breve.proto import LayerParameter
+from breve.proto import NetParameter
+from breve.proto.text import parse
 from timing import median_ms
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
@@ -94,29 +94,19 @@ ROWS = [
 
 
 def ours(row: Row) -> tuple[float, float]:
-    """Median times of forward and backward."""
-    bottom = Blob(row.shape)
-    bottom.data[...] = np.random.default_rng(0).standard_normal(row.shape)
-    layers, tops = [], [bottom]
-    for text in row.prototxts:
-        param = text_format.Parse(text, LayerParameter())
-        layers.append(layer_class(param.type)(param, "TRAIN"))
-        tops.append(tops[-1] if row.in_place else Blob())
-        layers[-1].setup([tops[-2]], [tops[-1]])
-        layers[-1].reshape([tops[-2]], [tops[-1]])
-    tops[-1].diff[...] = np.random.default_rng(1).standard_normal(tops[-1].shape)
-
-    def forward() -> None:
-        for layer, x, y in zip(layers, tops, tops[1:], strict=False):
-            layer.forward([x], [y])
-
-    def backward() -> None:
-        for layer, x, y in reversed(list(zip(layers, tops, tops[1:], strict=False))):
-            layer.backward([y], [True], [x])
-
-    forward()
-    backward_ms = median_ms(backward)
-    return median_ms(forward), backward_ms
+    """Median times of forward and backward, as a net runs the layers."""
+    shape = " ".join(f"dim: {size}" for size in row.shape)
+    texts = [f'layer {{ name: "in" type: "Input" top: "0" input_param {{ shape {{ {shape} }} }} }}']
+    for number, text in enumerate(row.prototxts):
+        bottom, top = ("0", "0") if row.in_place else (str(number), str(number + 1))
+        texts.append(f'layer {{ name: "layer{number}" bottom: "{bottom}" top: "{top}" {text} }}')
+    net, last = Net(parse("force_backward: true " + " ".join(texts), NetParameter), "TRAIN"), len(row.prototxts)
+    net.blobs["0"].data[...] = np.random.default_rng(0).standard_normal(row.shape)
+    top = net.steps[-1].top[0]
+    net.forward()
+    top.diff[...] = np.random.default_rng(1).standard_normal(top.shape)
+    backward_ms = median_ms(lambda: net.backward_from_to(last, 1))
+    return median_ms(lambda: net.forward_from_to(1, last)), backward_ms
 
 
 def theirs(row: Row, memory_format: torch.memory_format) -> tuple[float, float]:
