@@ -48,6 +48,32 @@ def matrix_of(array):
 
 @on_every_set
 @for_both_dtypes
+@pytest.mark.parametrize("channels", [*CHANNELS, 64, 100])
+def test_maximum_takes_the_first_of_the_largest(isa, dtype, channels):
+    x = np.random.default_rng(0).integers(-3, 3, (4, 5, channels)).astype(dtype)
+    x[0, :, 0], x[1, 1, -1] = -np.inf, np.nan
+    y, mask = np.full(channels + 9, 7, dtype), np.full(channels + 9, 7, np.int32)
+    address = microkernel.maximum_address(dtype, isa)
+    invoke(address, (x, 5 * channels), 5 * channels, channels, 2, 3, y, mask, channels, 5, 5)
+    values = np.where(np.isnan(x), -np.inf, x)[1:3, :3].reshape(6, channels)
+    np.testing.assert_array_equal(y[:channels], values.max(0))
+    np.testing.assert_array_equal(mask[:channels], np.array([5, 6, 7, 10, 11, 12])[values.argmax(0)])
+    assert (y[channels:] == 7).all()
+    assert (mask[channels:] == 7).all()
+
+
+@on_every_set
+def test_maximum_of_nothing_is_the_lowest(isa):
+    y, mask = np.zeros(3, np.float32), np.zeros(3, np.int32)
+    x = np.full((2, 2, 3), -np.inf, np.float32)
+    for rows in (0, 2):
+        invoke(microkernel.maximum_address(np.float32, isa), x, 6, 3, rows, 2, y, mask, 3, 0, 2)
+        assert (y == np.finfo(np.float32).min).all()
+        assert (mask == -1).all()
+
+
+@on_every_set
+@for_both_dtypes
 @pytest.mark.parametrize("columns", [0, 1, 7, 8, 17, 33])
 @pytest.mark.parametrize("rows", [0, 1, 3, 8, 15, 16, 19])
 def test_transpose_turns_the_matrix_and_writes_nothing_else(isa, dtype, rows, columns):

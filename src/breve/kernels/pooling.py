@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from breve.kernels import microkernel
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, launching, threads_for
-
-LOWEST = np.float32(np.finfo(np.float32).min)  # where Caffe's maximum starts: NaN and -inf never replace it
 
 
 @inline
@@ -23,34 +22,28 @@ def _inside(index, stride, pad, kernel_size, size):
 
 def maximum(x, window, y, mask):
     """y = the largest value in the window, mask (int32) = the first pixel h * W + w that has it, -1 where none has."""
-    _maximum(x, window, y, mask, threads_for(16 * x.size))
+    _maximum(microkernel.maximum_address(y.dtype), x, window, y, mask, threads_for(16 * x.size))
 
 
 @launching
-def _maximum(x, window, y, mask, workers):
-    launch(_maximum_row, y.shape[0] * y.shape[1], workers, (x, window, y, mask))
+def _maximum(address, x, window, y, mask, workers):
+    launch(_maximum_row, y.shape[0] * y.shape[1], workers, (address, x, window, y, mask))
 
 
 @inline
-def _maximum_row(row, worker, x, window, y, mask):
+def _maximum_row(row, worker, address, x, window, y, mask):
     kernel_h, kernel_w, stride_h, stride_w, pad_h, pad_w = window
     _, out_h, out_w, channels = y.shape
     height, width = x.shape[1], x.shape[2]
-    n = row // out_h
-    i = row - n * out_h
+    n, i = row // out_h, row % out_h
     first_h, end_h = _inside(i, stride_h, pad_h, kernel_h, height)
     for j in range(out_w):
         first_w, end_w = _inside(j, stride_w, pad_w, kernel_w, width)
-        for c in range(channels):
-            y[n, i, j, c] = LOWEST
-            mask[n, i, j, c] = -1
-        for h in range(first_h, end_h):
-            for w in range(first_w, end_w):
-                pixel = np.int32(h * width + w)
-                for c in range(channels):
-                    larger = x[n, h, w, c] > y[n, i, j, c]
-                    mask[n, i, j, c] = pixel if larger else mask[n, i, j, c]
-                    y[n, i, j, c] = x[n, h, w, c] if larger else y[n, i, j, c]
+        pixel, out = first_h * width + first_w, (row * out_w + j) * channels
+        microkernel.call(
+            address, x, (n * height * width + pixel) * channels, width * channels, channels, end_h - first_h,
+            end_w - first_w, y, out, mask, out, channels, pixel, width,
+        )  # fmt: skip
 
 
 def maximum_backward(dy, mask, window, dx):

@@ -22,6 +22,7 @@ from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
+from breve.kernels.microkernel.maximum import emit_maximum
 from breve.kernels.microkernel.prefetch import emit_prefetch
 from breve.kernels.microkernel.transform import Matrix, emit_transform
 from breve.kernels.microkernel.transpose import emit_transpose
@@ -39,6 +40,7 @@ __all__ = [
     "depthwise_address",
     "function_address",
     "host_instruction_set",
+    "maximum_address",
     "prefetch_address",
     "tile_columns",
     "tile_rows",
@@ -75,6 +77,11 @@ def depthwise_address(dtype: Any, run: Run, accumulate: bool, isa: InstructionSe
     """Address of a depthwise correlation along a run of pixels, or of its gradient. See `depthwise.py`."""
     emit = emit_accumulate if accumulate else emit_correlate
     return function_address(emit, "run", np.dtype(dtype).char, run, isa=isa or host_instruction_set())
+
+
+def maximum_address(dtype: Any, isa: InstructionSet | None = None) -> int:
+    """Address of the maximum of a window, for all channels of a pixel. See `maximum.py`."""
+    return function_address(emit_maximum, "maximum", np.dtype(dtype).char, isa=isa or host_instruction_set())
 
 
 def prefetch_address(dtype: Any, isa: InstructionSet | None = None) -> int:
