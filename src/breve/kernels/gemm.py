@@ -84,10 +84,8 @@ def packed_size(k: int, n: int, dtype: Any) -> int:
 
 def pack(b: np.ndarray, packed: np.ndarray) -> None:
     """Lay b (k, n) out for `multiply`: stretches of KC rows, each as panels side by side."""
-    functions, (b_k, b_j) = _packers(b.dtype), _strides(b)
-    _pack_all(
-        functions, b.shape, microkernel.tile_columns(b.dtype), _anchor(b), b_k, b_j, packed, threads_for(16 * b.size)
-    )
+    right, nr = (_anchor(b), *_strides(b)), microkernel.tile_columns(b.dtype)
+    _pack_all(_code(b.dtype), b.shape, nr, right, packed, threads_for(16 * b.size))
 
 
 def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
@@ -113,18 +111,19 @@ def _multiply(
     """The micro-kernel's flags `before` hold for the first stretch of k, `after` for the last."""
     (m, k), n, dtype = a.shape, b.shape[1], out.dtype
     threads = threads_for(m * n * k)
-    (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
     panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, dtype).reshape(threads, -1)
     rows = scratch("a", threads * ROWS * KC, dtype).reshape(threads, -1)
+    right = _anchor(b) if packed is None else packed
     _blocks(
-        microkernel.brgemm_address(dtype), _packers(dtype), (m, n, k), _cut(m, n, k, out), _anchor(a), a_row, a_k,
-        _anchor(b) if packed is None else packed, b_k, b_j, packed is not None, _anchor(out), c_row, (before, after),
-        bias, panels, rows, np.zeros(2, np.int64),
+        _code(dtype), (m, n, k), _cut(m, n, k, out), (_anchor(a), *_strides(a)),
+        (right, *_strides(b), packed is not None), (_anchor(out), _strides(out)[0]), (before, after), bias, panels,
+        rows, np.zeros(2, np.int64),
     )  # fmt: skip
 
 
-def _packers(dtype: Any) -> tuple[int, int]:
-    return microkernel.copy_address(dtype), microkernel.transpose_address(dtype)
+def _code(dtype: Any) -> tuple[int, int, int]:
+    """The micro-kernel, and what packs its operands."""
+    return microkernel.brgemm_address(dtype), microkernel.copy_address(dtype), microkernel.transpose_address(dtype)
 
 
 def _cut(m: int, n: int, k: int, out: np.ndarray) -> tuple[int, int, int, int]:
@@ -137,75 +136,68 @@ def _cut(m: int, n: int, k: int, out: np.ndarray) -> tuple[int, int, int, int]:
 
 
 @launching
-def _pack_all(functions, sizes, nr, b, b_k, b_j, packed, workers):
-    launch(_pack_panel, (sizes[1] + nr - 1) // nr, workers, (functions, sizes, nr, b, b_k, b_j, packed))
+def _pack_all(code, sizes, nr, b, packed, workers):
+    launch(_pack_panel, (sizes[1] + nr - 1) // nr, workers, (code, sizes, nr, b, packed))
 
 
 @inline
-def _pack_panel(panel, worker, functions, sizes, nr, b, b_k, b_j, packed):
+def _pack_panel(panel, worker, code, sizes, nr, b, packed):
     k, n = sizes
-    width = (n + nr - 1) // nr * nr
+    width, first = (n + nr - 1) // nr * nr, panel * nr
     for p in range(0, k, KC):
         depth = min(KC, k - p)
-        at, start = p * width + panel * nr * depth, p * b_k + panel * nr * b_j
-        _pack(functions, b, start, b_k, b_j, depth, min(nr, n - panel * nr), packed, at, nr)
+        _pack(code, b, p, first, depth, min(nr, n - first), packed, p * width + first * depth, nr)
 
 
 @inline
-def _pack(functions, b, start, b_k, b_j, depth, lanes, panel, at, nr):
-    """Columns of op(b) side by side, `nr` apart."""
-    copy, transpose = functions
+def _pack(code, b, p, j, depth, lanes, panel, at, nr):
+    """Columns of op(b) from (p, j) on side by side, `nr` apart."""
+    _, copy, transpose = code
+    array, b_k, b_j = b
+    start = p * b_k + j * b_j
     if b_j == 1:
-        microkernel.call(copy, depth, lanes, b, start, b_k, panel, at, nr)
+        microkernel.call(copy, depth, lanes, array, start, b_k, panel, at, nr)
     elif b_k == 1:
-        microkernel.call(transpose, lanes, depth, b, start, b_j, panel, at, nr)
+        microkernel.call(transpose, lanes, depth, array, start, b_j, panel, at, nr)
     else:
         for q in range(depth):
             for lane in range(lanes):
-                microkernel.call(copy, 1, 1, b, start + lane * b_j + q * b_k, 1, panel, at + q * nr + lane, 1)
+                microkernel.call(copy, 1, 1, array, start + lane * b_j + q * b_k, 1, panel, at + q * nr + lane, 1)
 
 
 @launching
-def _blocks(
-    address, functions, sizes, cut, a, a_row, a_k, b, b_k, b_j, is_packed, c, c_row, flags, bias, panels, rows, offsets
-):
+def _blocks(code, sizes, cut, a, b, c, flags, bias, panels, rows, offsets):
     """A task is a block of out; a thread packs for it into buffers of its own."""
     (m, n, _), (mc, nc, _, _) = sizes, cut
-    args = (
-        address, functions, sizes, cut, a, a_row, a_k, b, b_k, b_j, is_packed, c, c_row, flags, bias, panels, rows,
-        offsets,
-    )  # fmt: skip
+    args = code, sizes, cut, a, b, c, flags, bias, panels, rows, offsets
     launch(_block, (m + mc - 1) // mc * ((n + nc - 1) // nc), len(panels), args)
 
 
 @inline
-def _block(
-    task, worker, address, functions, sizes, cut, a, a_row, a_k, b, b_k, b_j, is_packed, c, c_row, flags, bias, panels,
-    rows, offsets,
-):  # fmt: skip
-    (m, n, k), (mc, nc, kc, nr) = sizes, cut
+def _block(task, worker, code, sizes, cut, a, b, c, flags, bias, panels, rows, offsets):
+    gemm_code, copy, _ = code
+    (m, n, k), (mc, nc, kc, nr), (left, a_row, a_k), (right, b_k, b_j, is_packed), (out, c_row) = sizes, cut, a, b, c
     columns, all_columns = (n + nc - 1) // nc, (n + nr - 1) // nr * nr
     i, j = task // columns * mc, task % columns * nc
     height, width = min(mc, m - i), min(nc, n - j)
     for p in range(0, k, kc):
         depth = min(kc, k - p)
-        block, at = b, p * all_columns + j * depth
+        block, at = right, p * all_columns + j * depth
         if not is_packed:
             block, at = panels[worker], 0
             for first in range(0, width, nr):
-                start = p * b_k + (j + first) * b_j
-                _pack(functions, b, start, b_k, b_j, depth, min(nr, width - first), block, first * depth, nr)
+                lanes = min(nr, width - first)
+                _pack(code, (right, b_k, b_j), p, j + first, depth, lanes, block, first * depth, nr)
         added = microkernel.ACCUMULATE if p > 0 else flags[0]
         if p + depth == k:
             added |= flags[1]
         for row in range(i, i + height, ROWS):
-            count, start = min(ROWS, i + height - row), row * a_row + p * a_k
-            left, first, step, k_step = a, start, a_row, a_k
+            count, source, start, step, k_step = min(ROWS, i + height - row), left, row * a_row + p * a_k, a_row, a_k
             if a_row == 1:
-                microkernel.call(functions[0], depth, count, a, start, a_k, rows[worker], 0, ROWS)
-                left, first, step, k_step = rows[worker], 0, 1, ROWS
+                microkernel.call(copy, depth, count, left, start, a_k, rows[worker], 0, ROWS)
+                source, start, step, k_step = rows[worker], 0, 1, ROWS
             microkernel.call(
-                address, count, width, depth, 1, left, first, step, k_step, block, at, nr, nr * depth, c,
+                gemm_code, count, width, depth, 1, source, start, step, k_step, block, at, nr, nr * depth, out,
                 row * c_row + j, c_row, offsets, 0, bias, j, added,
             )  # fmt: skip
 
