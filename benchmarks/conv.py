@@ -3,8 +3,8 @@
     python benchmarks/conv.py --shape vgg16 --pass forward --algorithm winograd --seconds 50
 
 A row gives the algorithm, its time, PyTorch's better time and format, their ratio, effective GFLOP/s (those of a plain
-convolution), their fraction of the machine's measured peak, and the largest error against float64, relative to the
-largest value. The last lines give the geometric mean of the ratios for each pass, and the worst.
+convolution), their fraction of the micro-kernel's speed at that moment, and the largest error against float64, relative
+to the largest value. The last lines give the geometric mean of the ratios for each pass, and the worst.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from breve.errors import UnsupportedError
 from breve.kernels import convolution
 from breve.kernels.threads import get_num_threads, set_num_threads
 from shapes import SHAPES, Shape
-from timing import median_ms, peak_gflops
+from timing import medians_ms, peak_loop
 
 FORMATS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 IMAGES_CHECKED, OUTPUTS_CHECKED = 1, 4
@@ -39,6 +39,8 @@ class Row:
     breve_ms: float
     torch_ms: float
     torch_format: str
+    peak: float
+    """GFLOP/s of the micro-kernel alone, measured in turns with the pass."""
     error: float
 
     @property
@@ -46,13 +48,13 @@ class Row:
         """How many times faster than PyTorch."""
         return self.torch_ms / self.breve_ms
 
-    def text(self, peak: float) -> str:
+    def text(self) -> str:
         """One line of the table."""
         gflops = self.shape.geometry.flops / self.breve_ms / 1e6
         return (
             f"{self.shape.name:30s} {self.pass_name:17s} {self.algorithm:12s} {self.breve_ms:8.2f} ms"
             f"  torch {self.torch_ms:8.2f} ms {self.torch_format:13s} {self.ratio:6.2f}x"
-            f"  {gflops:6.0f} GFLOP/s {gflops / peak:5.0%}  error {self.error:.0e}"
+            f"  {gflops:6.0f} GFLOP/s {gflops / self.peak:5.0%}  error {self.error:.0e}"
         )
 
 
@@ -140,17 +142,25 @@ class Case:
 def measure(shape: Shape, pass_name: str, algorithms: list[str | None], check: bool) -> list[Row]:
     """PyTorch's better format, then each algorithm that computes this pass."""
     case = Case(shape)
-    peers = {name: median_ms(case.torch(memory_format, pass_name)) for name, memory_format in FORMATS.items()}
-    peer = min(peers, key=lambda name: peers[name])
-    rows = []
+    runs = {name: case.torch(memory_format, pass_name) for name, memory_format in FORMATS.items()}
+    plans = {}
     for algorithm in algorithms:
         plan = convolution.plan(shape.geometry, np.float32, algorithm)
         try:
-            breve_ms = median_ms(case.breve(plan, pass_name))
+            name = plan.algorithms[pass_name]
         except UnsupportedError:
             continue
+        plans[name], runs[name] = plan, case.breve(plan, pass_name)
+    runs["peak"], peak_gflop = peak_loop()
+    times = medians_ms(runs)
+    peer = min(FORMATS, key=lambda name: times[name])
+    rows = []
+    for name, plan in plans.items():
+        runs[name]()
         error = case.error(plan, pass_name) if check else float("nan")
-        rows.append(Row(shape, pass_name, plan.algorithms[pass_name], breve_ms, peers[peer], peer, error))
+        rows.append(
+            Row(shape, pass_name, name, times[name], times[peer], peer, peak_gflop / times["peak"] * 1e3, error)
+        )
     return rows
 
 
@@ -187,8 +197,7 @@ def main() -> None:
     algorithms: list[str | None] = [*options.algorithm.split(",")] if options.algorithm else [None]
     wanted = [shape for shape in SHAPES if any(part in shape.name for part in options.shape.split(","))]
     start, rows = time.perf_counter(), []
-    peak = peak_gflops()
-    print(f"peak {peak:.0f} GFLOP/s on {options.threads} threads; torch {torch.__version__}")
+    print(f"{options.threads} threads; torch {torch.__version__}")
     for shape in wanted:
         for pass_name in options.passes.split(","):
             if time.perf_counter() - start > options.seconds:
@@ -197,7 +206,7 @@ def main() -> None:
             found = measure(shape, pass_name, algorithms, not options.no_check)
             rows += found
             for row in found:
-                print(row.text(peak), flush=True)
+                print(row.text(), flush=True)
     print(summary(rows))
 
 

@@ -11,24 +11,41 @@ from numba import prange
 from breve.kernels import microkernel
 from breve.kernels.threads import get_num_threads, kernel
 
-QUIET_SECONDS = 0.02  # threads of the library measured before may spin for a while
+WARM_MS = 5.0
 
 
 def median_ms(run: Callable[[], object], runs: int = 7, budget_s: float = 0.6) -> float:
     """Median time of a call in milliseconds, after one to warm up; from 3 runs on, up to `runs` within the budget."""
-    return float(np.median(times_ms(run, runs, budget_s)))
-
-
-def times_ms(run: Callable[[], object], runs: int, budget_s: float) -> list[float]:
-    """Times of calls in milliseconds, after one to warm up."""
     run()
-    time.sleep(QUIET_SECONDS)
     times: list[float] = []
     while len(times) < 3 or (len(times) < runs and sum(times) < 1e3 * budget_s):
-        start = time.perf_counter()
-        run()
-        times.append((time.perf_counter() - start) * 1e3)
-    return times
+        times.append(_ms(run))
+    return float(np.median(times))
+
+
+def medians_ms(runs: dict[str, Callable[[], object]], rounds: int = 7, budget_s: float = 1.5) -> dict[str, float]:
+    """Median times of calls that take turns, so that a slow spell of a shared machine meets them all.
+
+    Each is timed after some time of its own, when its threads run and those of the library before it have stopped
+    spinning. From 3 rounds on, up to `rounds` within the budget.
+    """
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    start = time.perf_counter()
+    for number in range(rounds):
+        if number >= 3 and time.perf_counter() - start > budget_s:
+            break
+        for name, run in runs.items():
+            spent = 0.0
+            while spent < WARM_MS:
+                spent += _ms(run)
+            times[name].append(_ms(run))
+    return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _ms(run: Callable[[], object]) -> float:
+    begin = time.perf_counter()
+    run()
+    return (time.perf_counter() - begin) * 1e3
 
 
 @kernel
@@ -41,22 +58,14 @@ def _multiply(address, rows, columns, depth, repeats, a, b, c, offsets, threads)
             )  # fmt: skip
 
 
-def peak_gflops(dtype: type = np.float32) -> float:
-    """GFLOP/s of all threads when every operand lies in the first-level cache: what the micro-kernel can reach."""
+def peak_loop(dtype: type = np.float32) -> tuple[Callable[[], object], float]:
+    """A call that multiplies on all threads with every operand in the first-level cache, and its GFLOP.
+
+    It is the speed that the micro-kernel can reach, on a shared machine at that moment.
+    """
     rows, columns, depth, repeats = 4 * microkernel.tile_rows(), microkernel.tile_columns(dtype), 128, 2000
     threads = get_num_threads()
     a, b, c = (np.ones((threads, size), dtype) for size in (rows * depth, depth * columns, rows * columns))
-    arguments = (
-        microkernel.brgemm_address(dtype),
-        rows,
-        columns,
-        depth,
-        repeats,
-        a,
-        b,
-        c,
-        np.zeros(2, np.int64),
-        threads,
-    )
-    time_ms = min(times_ms(lambda: _multiply(*arguments), runs=20, budget_s=1))
-    return 2 * rows * columns * depth * repeats * threads / time_ms / 1e6
+    sizes = microkernel.brgemm_address(dtype), rows, columns, depth, repeats
+    offsets = np.zeros(2, np.int64)
+    return lambda: _multiply(*sizes, a, b, c, offsets, threads), 2e-9 * rows * columns * depth * repeats * threads
