@@ -38,6 +38,7 @@ GEOMETRIES = {
     "1x1_group_3": geometry(2, 51, 99, (5, 4), 1, group=3),
     "1x1_3d": geometry(2, 5, 7, (4, 3, 2), 1),
     "1x1_stride_2": geometry(2, 17, 16, (7, 6), 1, stride=2),
+    "1x1_stride_2_3_group_2": geometry(2, 18, 20, (7, 9), 1, stride=(2, 3), group=2),
     "1x1_pad": geometry(2, 9, 16, (3, 4), 1, pad=1),
     "5x5": geometry(2, 20, 50, (12, 12), 5),
     "5x5_pad": geometry(1, 32, 32, (9, 11), 5, pad=2),
@@ -191,7 +192,7 @@ def geometries(draw, pointwise=False):
     dilation = draw(st.sampled_from([(1, 1), (1, 1), None])) or pair(1, 2, 3)
     pad, in_shape = pair(0, 1, 2, 3), tuple(draw(st.integers(1, 14)) for _ in range(2))
     if pointwise:
-        kernel, stride, pad = (1, 1), (1, 1), (0, 0)
+        kernel, pad = (1, 1), (0, 0)
     spans = zip(in_shape, pad, kernel, dilation, strict=True)
     assume(all(i + 2 * p > d * (k - 1) for i, p, k, d in spans))
     return geometry(draw(st.integers(1, 3)), channels, num_output, in_shape, kernel, stride, pad, dilation, group)
