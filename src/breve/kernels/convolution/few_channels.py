@@ -68,10 +68,11 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     """Weigh the bands."""
     (out_h, out_w), c = g.out_shape, g.channels
     width = (g.in_shape[1] + 2 * g.pad[1]) * c
-    bands = -(-out_h // max(1, PIXELS // out_w))
+    band = -(-out_h // -(-out_h // max(1, PIXELS // out_w)))
+    bands = -(-out_h // band)
     return Sizes(
         g.batch, g.in_shape[0], g.in_shape[1], c, out_h, out_w, g.num_output, g.kernel[0], g.kernel[1], g.stride[0],
-        g.stride[1], g.pad[0], g.pad[1], g.dilation[0], g.kernel[1] * c, width, -(-out_h // bands), bands,
+        g.stride[1], g.pad[0], g.pad[1], g.dilation[0], g.kernel[1] * c, width, band, bands,
         min(PARTS, g.batch * bands), microkernel.tile_columns(dtype),
     )  # fmt: skip
 
