@@ -3,9 +3,8 @@
     python benchmarks/layers.py [--only SUBSTRING] [--seconds 50]
 
 Each row gives forward and backward of one layer (BatchNorm together with its Scale, both in place, as ResNet has them)
-as a net runs it:
-breve's median time in milliseconds, PyTorch's in the better of its two memory formats, and their ratio. The last line
-gives the geometric mean of the ratios, and the worst.
+as a net runs it: breve's median time in milliseconds, PyTorch's in the better of its two memory formats, and their
+ratio. The last line gives the geometric mean of the ratios, and the worst.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from numba import prange
 from breve.kernels import microkernel
 from breve.kernels.threads import get_num_threads, kernel
 
-WARM_MS = 5.0
+WARM_MS = 5.0  # threads of the library measured before may spin for a while
 
 
 def median_ms(run: Callable[[], object], runs: int = 7, budget_s: float = 0.6) -> float:

@@ -23,9 +23,8 @@ def matrix(rng, rows, columns, dtype, transposed):
 
 
 def assert_close(out, expected, k):
-    """Ten deviations of the rounding of KC terms one after another, whose sum so far is rounded at each."""
-    scale = np.sqrt(min(k, KC) * k) + 1
-    np.testing.assert_allclose(out, expected, rtol=0, atol=3 * np.finfo(out.dtype).eps * scale)
+    scale = np.sqrt(k) + 1
+    np.testing.assert_allclose(out, expected, rtol=0, atol=20 * np.finfo(out.dtype).eps * scale)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
