@@ -13,13 +13,14 @@ from typing import Any
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels import microkernel
 from breve.kernels.convolution import few_channels
+from breve.kernels.convolution.blocks import blocks_of
 from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import backward_axis, forward_axis
 
 MODES = ("fast", "exact")
-TRANSFORM = {4: 10.0, 6: 17.0, 7: 26.0, 8: 26.0}
+TRANSFORM = {4: 10.0, 5: 14.0, 6: 17.0, 7: 26.0, 8: 26.0}
 """Cost of one point of one channel of a tile in Winograd's transforms, by n: that of the matrices' entries but 0."""
 WEIGHTS_TRANSFORM = 1.5  # times as much for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
@@ -99,9 +100,14 @@ def direct_weights(g: ConvGeometry) -> float:
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:
     """A product for each point, the transforms of all tiles, and that of the weights."""
-    n = outputs + g.kernel[0] - 1
+    blocks = blocks_of(g)
+    assert blocks is not None  # or it had been refused
+    n = outputs + blocks.taps - 1
     transform = TRANSFORM[n] * (WEIGHTS_TRANSFORM if pass_name == "backward_weights" else 1)
     lanes = microkernel.host_instruction_set().lanes(dtype)
-    c, k = (-(-channels // g.group // lanes) * lanes for channels in (g.channels, g.num_output))
-    tiles = g.batch * math.prod(-(-size // outputs) for size in g.out_shape)
+    c, k = (
+        -(-channels // g.group * step**2 // lanes) * lanes
+        for channels, step in ((g.channels, blocks.in_step), (g.num_output, blocks.out_step))
+    )
+    tiles = g.batch * math.prod(-(-size // (outputs * blocks.out_step)) for size in g.out_shape)
     return n**2 * (tiles * c * k + transform * tiles * (c + k) + WEIGHTS * c * k)

@@ -6,8 +6,8 @@ The m outputs of a correlation with r taps are a product of polynomials, evaluat
     y = A^T [(G g) * (B^T d)],   d of n values, g of r taps, y of m values
 
 Applied from both sides it is Winograd's F(m x m, r x r) (Lavin and Gray 2015, arXiv:1509.09308). Rounding errors grow
-with the spread of the points: 0, +-sqrt(1/2), +-sqrt(2) give about half the error of the usual 0, +-1, +-2. The seven
-are the best of a grid; without 0 all of them are pairs, which share half of a transform.
+with the spread of the points: 0, +-sqrt(1/2), +-sqrt(2) give about half the error of the usual 0, +-1, +-2. Five
+and seven are the best of a grid; without 0 all of them are pairs, which share half of a transform.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from numpy.polynomial import polynomial
 ROOT2 = 2**0.5
 POINTS = {
     4: (0.0, 1.0, -1.0),
+    5: (0.4, -0.4, 1.2, -1.2),
     6: (0.0, ROOT2 / 2, -ROOT2 / 2, ROOT2, -ROOT2),
     7: (0.3, -0.3, 0.8, -0.8, 1.9, -1.9),
     8: (0.0, 0.5, -0.5, 1.0, -1.0, 2.0, -2.0),

@@ -1,4 +1,4 @@
-"""Winograd's algorithm: fewer multiplications for square kernels of stride 1, at a little more rounding error.
+"""Winograd's algorithm: fewer multiplications for square kernels, at a little more rounding error.
 
 The output is cut into tiles of m x m, each computed from n x n inputs, n = m + kernel - 1. In the transformed domain a
 tile is n^2 numbers for each channel, and the convolution is one product of matrices for each of these points:
@@ -10,6 +10,9 @@ tile is n^2 numbers for each channel, and the convolution is one product of matr
 
 F(4, 3) needs 4 times fewer multiplications than the plain sum, F(5, 3) 4.6 times, F(2, 3) 2.25 times, F(4, 5) 6.25.
 After Lavin and Gray 2015, arXiv:1509.09308.
+
+Other strides and larger kernels are first made convolutions of blocks of pixels (`blocks.py`), with stride 1 and 5 x 5
+taps at most: 3x3 of stride 2 needs 1.4 to 1.6 times fewer multiplications then, 11x11 of stride 4 3.4, 7x7 4 times.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ import numpy as np
 from breve.kernels import microkernel
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
+from breve.kernels.convolution.blocks import KernelSplit, blocks_of
 from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.packed_weights import PackedWeights
@@ -43,7 +47,7 @@ WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: t
 FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
 MANY_WEIGHTS_BYTES = 12 << 20  # transformed weights that are better not written to memory
 CHUNK_COLUMNS = 64  # outputs that are worked on together then
-DEPTH = {4: 256, 6: 256, 7: 256, 8: 64}
+DEPTH = {4: 256, 5: 256, 6: 256, 7: 256, 8: 64}
 """Terms of a sum in a transformed domain of n points a side that are added up before they are added to the others.
 
 The transform back magnifies their rounding errors. Added one by one, 1600 tiles of F(4, 5) made a gradient of 5x5
@@ -54,54 +58,62 @@ TRANSFORMED = Weights(0, 0, 0)
 
 
 class Winograd(Algorithm):
-    """F(4, 3) and F(4, 5): 4 x 4 outputs at a time."""
+    """4 x 4 outputs at a time: F(4, 3) and F(4, 5), and others for blocks of pixels."""
 
     name: ClassVar[str] = "winograd"
     is_exact: ClassVar[bool] = False
     outputs: ClassVar[int] = 4
-    kernels: ClassVar[tuple[tuple[int, int], ...]] = ((3, 3), (5, 5))
+    kernels: ClassVar[tuple[int, ...]] = (2, 3, 4, 5)
 
     @classmethod
     def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:
-        """It takes kernels of 3 x 3, most also of 5 x 5, with stride 1."""
+        """It takes square kernels and strides, without dilation, and groups where no blocks of pixels are needed."""
         if not is_fast_dtype(dtype):
             return "dtype is neither float32 nor float64"
-        if geometry.kernel not in cls.kernels:
-            return f"the kernel is not {' or '.join(f'{h} x {w}' for h, w in cls.kernels)}"
-        if geometry.stride != (1, 1) or geometry.dilation != (1, 1):
-            return "stride or dilation is not 1"
+        blocks = blocks_of(geometry)
+        if blocks is None:
+            return "kernel or stride is not square, or the kernel is dilated or too large"
+        if blocks.taps not in cls.kernels:
+            return f"the kernel has {blocks.taps} taps along an axis, not {' or '.join(map(str, cls.kernels))}"
+        if blocks.in_step > 1 and geometry.group > 1:
+            return "there are groups, and the stride is not 1 or the kernel large"
+        if blocks.out_step > 1 and blocks.out_step * geometry.num_output % microkernel.tile_columns(dtype):
+            return "the kernel is large, and its outputs fill no whole panels"
         return ""
 
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
         super().__init__(geometry, dtype)
-        kernel = geometry.kernel[0]
+        blocks = blocks_of(geometry)
+        assert blocks is not None  # or it had been refused
+        self._blocks, kernel = blocks, blocks.taps
         self._code = _code(self.outputs, kernel, self.dtype.char)
         forward = _Correlation(
-            geometry.batch, geometry.in_shape, geometry.channels, geometry.out_shape, geometry.num_output, geometry.pad,
-            geometry.group, kernel, self.outputs, self.dtype,
+            geometry.batch, geometry.in_shape, geometry.channels, blocks.in_step, geometry.pad, geometry.out_shape,
+            geometry.num_output, blocks.out_step, (0, 0), geometry.group, kernel, self.outputs, self.dtype,
         )  # fmt: skip
         self._sizes = forward.sizes(BLOCK_POINTS // forward.points)
         self._data_sizes = forward.transposed().sizes(BLOCK_POINTS // forward.points)
-        tile_bytes = forward.points * (geometry.channels + geometry.num_output) * self.dtype.itemsize
+        tile_bytes = forward.points * (self._sizes.c + self._sizes.k) * geometry.group * self.dtype.itemsize
         self._weights_sizes = forward.sizes(max(16, WEIGHTS_BLOCK_BYTES // tile_bytes))
         c_stride = kernel * kernel
-        k_stride = c_stride * (geometry.channels // geometry.group)
+        k_stride = c_stride * self._sizes.c
         self._weights = Weights(k_stride, c_stride, self._code.weights_to_points)
         self._rotated_weights = Weights(c_stride, k_stride, self._code.rotated_to_points)
         self._packed = PackedWeights(_packed_size(self._sizes), self._pack)
+        self._split = KernelSplit(geometry, blocks) if blocks.in_step > 1 else None
 
     def forward(
         self, bottom_data: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, top_data: np.ndarray, relu: bool
     ) -> None:
         """Transform, multiply, transform back; bias and ReLU go with the last."""
-        if bias is None:
-            bias = np.zeros(self.geometry.num_output, self.dtype)
+        pixels = self._blocks.out_step**2
+        bias = np.zeros(pixels * self.geometry.num_output, self.dtype) if bias is None else np.tile(bias, pixels)
         kept = self._packed.kept(weight)
         self._correlate(bottom_data, weight, self._weights, kept, bias, relu, top_data, self._sizes)
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """The forward pass from top to bottom: channels exchanged, the kernel rotated."""
-        bias = np.zeros(self.geometry.channels, self.dtype)
+        bias = np.zeros(self._blocks.in_step**2 * self.geometry.channels, self.dtype)
         self._correlate(top_diff, weight, self._rotated_weights, None, bias, False, bottom_diff, self._data_sizes)
 
     def backward_weights(
@@ -109,7 +121,10 @@ class Winograd(Algorithm):
     ) -> None:
         """Sum V[p]^T . W[p] over all tiles, transform back once."""
         s, points, threads = self._weights_sizes, self._weights_sizes.n**2, self._threads
-        arrays = bottom_data.reshape(-1), top_diff.reshape(-1), weight_diff.reshape(-1)
+        sums = self._buffer("split", *self._split.shape) if self._split else weight_diff
+        if self._split:
+            sums[...] = 0
+        arrays = bottom_data.reshape(-1), top_diff.reshape(-1), sums.reshape(-1)
         v, edge = self._buffer("v", points * s.v_point), self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
         if s.by_outputs:
             w = self._buffer("w", threads, points * (s.chunk * s.tiles * s.nr + LINE))
@@ -118,17 +133,21 @@ class Winograd(Algorithm):
         else:
             w, u = self._buffer("w", points * s.w_point), self._buffer("weights", points * s.u_point)
             correlate_weights(*arrays, s, self._code, OFFSETS, v, w, u, edge)
+        if self._split:
+            self._split.join(sums, weight_diff, threads)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
-        pack(weight.reshape(-1), self._weights, packed, self._sizes, self._threads)
+        pack(self._between_blocks(weight).reshape(-1), self._weights, packed, self._sizes, self._threads)
 
     def _correlate(
         self, x: np.ndarray, weight: np.ndarray, lie: Weights, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
         y: np.ndarray, s: Sizes,
     ) -> None:  # fmt: skip
         """y = x correlated with the weights, which `kept` has in transformed form if it is given."""
+        if kept is None:
+            weight = self._between_blocks(weight)
         x, weight, y = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
         points, threads = s.n**2, self._threads
         edge = self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
@@ -147,6 +166,14 @@ class Winograd(Algorithm):
         v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
         correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
 
+    def _between_blocks(self, weight: np.ndarray) -> np.ndarray:
+        """The weights of the convolution of blocks."""
+        if self._split is None:
+            return weight
+        wide = self._buffer("split", *self._split.shape)
+        self._split.split(weight, wide, self._threads)
+        return wide
+
     @property
     def _threads(self) -> int:
         return threads_for(self.geometry.flops // 2)
@@ -161,6 +188,7 @@ class WinogradF2(Winograd):
 
     name: ClassVar[str] = "winograd_f2"
     outputs: ClassVar[int] = 2
+    kernels: ClassVar[tuple[int, ...]] = (3, 4, 5)
 
 
 class WinogradF5(Winograd):
@@ -168,7 +196,7 @@ class WinogradF5(Winograd):
 
     name: ClassVar[str] = "winograd_f5"
     outputs: ClassVar[int] = 5
-    kernels: ClassVar[tuple[tuple[int, int], ...]] = ((3, 3),)
+    kernels: ClassVar[tuple[int, ...]] = (2, 3, 4)
 
 
 @dataclass(frozen=True)
@@ -178,9 +206,12 @@ class _Correlation:
     batch: int
     in_shape: tuple[int, ...]
     in_channels: int
+    in_step: int
+    in_pad: tuple[int, ...]
     out_shape: tuple[int, ...]
     out_channels: int
-    pad: tuple[int, ...]
+    out_step: int
+    out_pad: tuple[int, ...]
     group: int
     kernel: int
     outputs: int
@@ -190,8 +221,10 @@ class _Correlation:
         """From out to in. A pad beyond kernel - 1 turns negative: what saw nothing but padding is left out."""
         return replace(
             self,
-            in_shape=self.out_shape, in_channels=self.out_channels, out_shape=self.in_shape,
-            out_channels=self.in_channels, pad=tuple(self.kernel - 1 - pad for pad in self.pad),
+            in_shape=self.out_shape, in_channels=self.out_channels, in_step=self.out_step,
+            in_pad=tuple(self.out_step * (self.kernel - 1 - pad // self.in_step) for pad in self.in_pad),
+            out_shape=self.in_shape, out_channels=self.in_channels, out_step=self.in_step,
+            out_pad=tuple(pad % self.in_step for pad in self.in_pad),
         )  # fmt: skip
 
     @property
@@ -201,19 +234,25 @@ class _Correlation:
 
     def sizes(self, most: int) -> Sizes:
         """All sizes, with blocks of `most` tiles at most, and as many blocks for each core."""
-        (in_h, in_w), (out_h, out_w), (pad_h, pad_w) = self.in_shape, self.out_shape, self.pad
+        (in_h, in_w), (out_h, out_w), outputs = self.in_shape, self.out_shape, self.outputs
+        (pad_h, pad_w), (out_pad_h, out_pad_w) = self.in_pad, self.out_pad
         nr, lanes = microkernel.tile_columns(self.dtype), microkernel.host_instruction_set().lanes(self.dtype)
-        c, k, n = self.in_channels // self.group, self.out_channels // self.group, self.outputs + self.kernel - 1
-        c_pad, k_pad, panels = _round_up(c, lanes), _round_up(k, lanes), -(-k // nr)
-        tiles_h, tiles_w = -(-out_h // self.outputs), -(-out_w // self.outputs)
+        c, k = self.in_channels // self.group * self.in_step**2, self.out_channels // self.group * self.out_step**2
+        rows, n, panels = c // self.in_step, outputs + self.kernel - 1, -(-k // nr)
+        c_pad, k_pad = _round_up(c - rows + _round_up(rows, lanes), lanes), _round_up(k, lanes)
+        tiles_h, tiles_w = (
+            -(-(size + pad) // (self.out_step * outputs))
+            for size, pad in zip(self.out_shape, self.out_pad, strict=True)
+        )
         tiles, cores, point_bytes = self.batch * tiles_h * tiles_w, physical_cores(), n * n * self.dtype.itemsize
         by_outputs = point_bytes * tiles * c_pad <= FEW_TILES_BYTES and point_bytes * c * k >= MANY_WEIGHTS_BYTES
         block = tiles if by_outputs else -(-tiles // _round_up(-(-tiles // most), cores))
         chunk = max(1, min(CHUNK_COLUMNS // nr, panels // cores))
         return Sizes(
-            in_h, in_w, self.in_channels, out_h, out_w, self.out_channels, pad_h, pad_w, self.group, c, k, self.kernel,
-            self.outputs, n, tiles_h, tiles_w, tiles, block, nr, panels, c_pad, k_pad, block * c_pad + LINE,
-            block * k_pad + LINE, panels * block * nr + LINE, panels * c * nr + LINE, by_outputs, chunk, DEPTH[n],
+            in_h, in_w, self.in_channels, out_h, out_w, self.out_channels, pad_h, pad_w, out_pad_h, out_pad_w,
+            self.in_step, self.out_step, self.group, c, k, self.kernel, outputs, n, tiles_h, tiles_w, tiles, block, nr,
+            panels, c_pad, k_pad, block * c_pad + LINE, block * k_pad + LINE, panels * block * nr + LINE,
+            panels * c * nr + LINE, by_outputs, chunk, DEPTH[n],
         )  # fmt: skip
 
 

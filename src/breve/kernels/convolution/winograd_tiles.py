@@ -28,12 +28,19 @@ class Sizes(NamedTuple):
     out_channels: int
     pad_h: int
     pad_w: int
+    out_pad_h: int
+    out_pad_w: int
+    """Pixels of the first block of outputs that lie before the image."""
+    in_step: int
+    out_step: int
+    """Pixels of a block along each axis: see `blocks.py`."""
     group: int
     c: int
-    """Channels of a group in `in`."""
+    """Channels of a block of a group in `in`."""
     k: int
-    """Channels of a group in `out`."""
+    """Channels of a block of a group in `out`."""
     kernel: int
+    """Taps along each axis, in blocks."""
     m: int
     """Outputs of a tile along each axis."""
     n: int
@@ -92,7 +99,7 @@ class Code(NamedTuple):
 
 @inline
 def place(tile, s):
-    """Image of a tile, and the row and column of its first output."""
+    """Image of a tile, and the row and column of its first block of outputs."""
     in_image = tile % (s.tiles_h * s.tiles_w)
     return tile // (s.tiles_h * s.tiles_w), in_image // s.tiles_w * s.m, in_image % s.tiles_w * s.m
 
@@ -101,40 +108,54 @@ def place(tile, s):
 def input_to_points(x, tile, group, s, code, edge, v, t):
     """v[:, t] = B^T d B for a group's channels of one tile."""
     image, row, col = place(tile, s)
-    _to_points(
-        code.to_points, x, s.in_h, s.in_w, s.in_channels, group * s.c, s.c, s.n, image, row - s.pad_h, col - s.pad_w,
-        edge, v, t * s.c_pad, s.v_point, s.nr, s,
-    )  # fmt: skip
+    count = s.c // s.in_step
+    for i in range(s.in_step):
+        _to_points(
+            code.to_points, x, s.in_h, s.in_w, s.in_channels, s.in_step, group * s.c, count, s.n, image,
+            row * s.in_step + i - s.pad_h, col * s.in_step - s.pad_w, edge, v, t * s.c_pad + i * count, s.v_point,
+            s.nr, s,
+        )  # fmt: skip
 
 
 @inline
 def diff_to_points(dy, tile, first, count, s, code, edge, w, t, w_point, w_panel):
     """w[:, :, t] = G' dY G'^T for `count` channels from `first` on of one tile."""
     image, row, col = place(tile, s)
-    _to_points(
-        code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, first, count, s.m, image, row, col,
-        edge, w, t * s.nr, w_point, w_panel, s,
-    )  # fmt: skip
+    row_size = s.out_step * s.out_channels
+    for i in range(s.out_step):
+        low, high = max(first, i * row_size), min(first + count, (i + 1) * row_size)
+        if low < high:
+            _to_points(
+                code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, s.out_step, low - i * row_size, high - low,
+                s.m, image, row * s.out_step + i, col * s.out_step, edge, w,
+                t * s.nr + (low - first) // s.nr * w_panel, w_point, w_panel, s,
+            )  # fmt: skip
 
 
 @inline
 def _to_points(
-    address, x, height, width, channels, first, count, size, image, row, col, edge, dst, d0, point, panel, s
+    address, x, height, width, channels, step, first, count, size, image, row, col, edge, dst, d0, point, panel, s
 ):
-    """Transform `count` channels from `first` on of the size x size pixels at (row, col), zeros outside the image."""
-    if row >= 0 and col >= 0 and row + size <= height and col + size <= width:
-        x0 = ((image * height + row) * width + col) * channels + first
-        call(address, x, x0, width * channels, channels, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
+    """Transform rows of size x size blocks at (row, col), `count` numbers of each from `first` on.
+
+    A block's row is `step` pixels, side by side; those outside the image are zeros.
+    """
+    x0, row_size = col * channels + first, width * channels
+    inside = row >= 0 and row + (size - 1) * step < height
+    if inside and x0 >= 0 and x0 + (size - 1) * step * channels + count <= row_size:
+        x0 += (image * height + row) * row_size
+        call(address, x, x0, step * row_size, step * channels, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
         return
     for i in range(size):
+        start = (image * height + row + i * step) * row_size
         for j in range(size):
-            at = (i * size + j) * count
-            if 0 <= row + i < height and 0 <= col + j < width:
-                x0 = ((image * height + row + i) * width + col + j) * channels + first
-                for c in range(count):
-                    edge[at + c] = x[x0 + c]
-            else:
-                edge[at : at + count] = 0
+            at, within = (i * size + j) * count, x0 + j * step * channels
+            low = min(count, max(0, -within))
+            high = max(low, min(count, row_size - within)) if 0 <= row + i * step < height else low
+            edge[at : at + low] = 0
+            for c in range(low, high):
+                edge[at + c] = x[start + within + c]
+            edge[at + high : at + count] = 0
     call(address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
 
 
@@ -142,17 +163,36 @@ def _to_points(
 def from_points(address, m, m0, m_point, y, bias, relu, first, count, tile, s, edge):
     """Transform `count` channels of a tile back, from `first` on, and write what of it lies inside the image."""
     image, row, col = place(tile, s)
-    y0 = ((image * s.out_h + row) * s.out_w + col) * s.out_channels + first
-    if row + s.m <= s.out_h and col + s.m <= s.out_w:
-        y_row = s.out_w * s.out_channels
-        call(address, m, m0, s.n * m_point, m_point, s.nr, y, y0, y_row, s.out_channels, s.nr, count, bias, first, relu)
+    row_size, left = s.out_step * s.out_channels, (col * s.out_step - s.out_pad_w) * s.out_channels
+    for i in range(s.out_step):
+        low, high = max(first, i * row_size), min(first + count, (i + 1) * row_size)
+        if low < high:
+            _from_points(
+                address, m, m0 + low - first, m_point, y, bias, relu, low, high - low, image,
+                row * s.out_step + i - s.out_pad_h, left + low - i * row_size, s, edge,
+            )  # fmt: skip
+
+
+@inline
+def _from_points(address, m, m0, m_point, y, bias, relu, first, count, image, row, y0, s, edge):
+    """The same for one row of the tile's blocks, whose numbers begin at element y0 of row `row` of the image."""
+    row_size, pixel = s.out_w * s.out_channels, s.out_step * s.out_channels
+    inside = row >= 0 and row + (s.m - 1) * s.out_step < s.out_h
+    if inside and y0 >= 0 and y0 + (s.m - 1) * pixel + count <= row_size:
+        y0 += (image * s.out_h + row) * row_size
+        call(
+            address, m, m0, s.n * m_point, m_point, s.nr, y, y0, s.out_step * row_size, pixel, s.nr, count, bias,
+            first, relu,
+        )  # fmt: skip
         return
     call(address, m, m0, s.n * m_point, m_point, s.nr, edge, 0, s.m * count, count, s.nr, count, bias, first, relu)
-    for i in range(min(s.m, s.out_h - row)):
-        for j in range(min(s.m, s.out_w - col)):
-            at = y0 + (i * s.out_w + j) * s.out_channels
-            for k in range(count):
-                y[at + k] = edge[(i * s.m + j) * count + k]
+    for i in range(s.m):
+        if 0 <= row + i * s.out_step < s.out_h:
+            start = (image * s.out_h + row + i * s.out_step) * row_size
+            for j in range(s.m):
+                at, within = (i * s.m + j) * count, y0 + j * pixel
+                for k in range(max(0, -within), min(count, row_size - within)):
+                    y[start + within + k] = edge[at + k]
 
 
 @inline
@@ -167,7 +207,7 @@ def pack_panel(weight, lie, group, panel, u, u0, u_point, s):
         if s.kernel == 3:
             _gather(weight, w0, lie, block, columns, channels, s.nr, 9)
         else:
-            _gather(weight, w0, lie, block, columns, channels, s.nr, 25)
+            _gather(weight, w0, lie, block, columns, channels, s.nr, taps)
         for i in range(channels):
             call(
                 lie.address, block, i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c + i) * s.nr,
@@ -192,7 +232,7 @@ def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, address):
         if s.kernel == 3:
             _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, 9)
         else:
-            _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, 25)
+            _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, taps)
 
 
 @inline
