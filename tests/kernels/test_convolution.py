@@ -42,6 +42,14 @@ GEOMETRIES = {
     "1x1_pad": geometry(2, 9, 16, (3, 4), 1, pad=1),
     "5x5": geometry(2, 20, 50, (12, 12), 5),
     "5x5_pad": geometry(1, 32, 32, (9, 11), 5, pad=2),
+    "2x2": geometry(2, 5, 18, (7, 10), 2),
+    "3x3_stride_2_pad": geometry(2, 17, 33, (9, 12), 3, stride=2, pad=1),
+    "4x4_stride_2": geometry(2, 9, 20, (10, 13), 4, stride=2, pad=1),
+    "5x5_stride_3_pad_beyond": geometry(1, 8, 16, (13, 12), 5, stride=3, pad=(4, 1)),
+    "6x6": geometry(1, 5, 16, (9, 11), 6, pad=2),
+    "7x7": geometry(2, 6, 24, (17, 12), 7, pad=3),
+    "9x9": geometry(1, 3, 8, (13, 14), 9, pad=4),
+    "11x11_stride_2": geometry(1, 2, 16, (17, 22), 11, stride=2, pad=5),
     "7x7_stride_2": geometry(1, 3, 16, (15, 16), 7, stride=2, pad=3),
     "11x11_stride_4": geometry(1, 3, 24, (31, 30), 11, stride=4),
     "few_channels_odd_width": geometry(2, 2, 8, (6, 11), 3, pad=1),
@@ -147,7 +155,23 @@ def test_rounding_stays_within_its_limit_over_long_sums(name, batch, terms, size
     check_backward_weights(plan, g, np.float32)
 
 
-@pytest.mark.parametrize("case", ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd"])
+BLOCKS = [("winograd", 3, 2), ("winograd_f5", 3, 2), ("winograd", 7, 1), ("winograd_f5", 7, 1), ("winograd", 9, 1)]
+
+
+@pytest.mark.parametrize(("name", "kernel", "stride"), [*BLOCKS, ("winograd_f2", 7, 2), ("winograd_f5", 11, 4)])
+@pytest.mark.parametrize(("batch", "terms", "size"), [(64, 400, 32), (1, 12800, 22)], ids=["pixels", "channels"])
+def test_rounding_between_blocks_of_pixels_stays_within_its_limit(name, kernel, stride, batch, terms, size):
+    g = geometry(batch, max(1, terms // kernel**2), 8, (size, size), kernel, stride=stride, pad=kernel // 2)
+    plan = convolution.plan(g, np.float32, name)
+    check_forward(plan, g, np.float32)
+    check_backward_data(plan, g, np.float32)
+    check_backward_weights(plan, g, np.float32)
+
+
+CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd", "3x3_stride_2_pad", "7x7"]
+
+
+@pytest.mark.parametrize("case", CUT)
 @pytest.mark.parametrize("limits", [(1 << 40, 0), (0, 1 << 40)], ids=["by_outputs", "by_small_blocks"])
 def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
     few_tiles, many_weights = limits
@@ -187,7 +211,7 @@ def geometries(draw, pointwise=False):
     if draw(st.integers(0, 4)) == 0:
         group, num_output = channels, channels * draw(st.sampled_from([1, 1, 2]))
     pair = lambda *values: tuple(draw(st.sampled_from(values)) for _ in range(2))  # noqa: E731
-    kernel = draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (1, 1), None])) or pair(1, 2, 3, 4, 7)
+    kernel = draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (7, 7), (1, 1), None])) or pair(1, 2, 3, 4, 7)
     stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), None])) or pair(1, 2, 3)
     dilation = draw(st.sampled_from([(1, 1), (1, 1), None])) or pair(1, 2, 3)
     pad, in_shape = pair(0, 1, 2, 3), tuple(draw(st.integers(1, 14)) for _ in range(2))

@@ -24,6 +24,8 @@ TRANSFORM = {4: 10.0, 5: 14.0, 6: 17.0, 7: 26.0, 8: 26.0}
 """Cost of one point of one channel of a tile in Winograd's transforms, by n: that of the matrices' entries but 0."""
 WEIGHTS_TRANSFORM = 1.5  # times as much for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
+BLOCK_WEIGHTS = 45.0  # the same between blocks of pixels: they are more, and go through memory
+SCATTERING = 1.3  # times the cost of transforms where their results are written block by block
 COPYING = 4.0  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 _mode = "fast"
@@ -103,11 +105,15 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     blocks = blocks_of(g)
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
-    transform = TRANSFORM[n] * (WEIGHTS_TRANSFORM if pass_name == "backward_weights" else 1)
+    transform, weights = TRANSFORM[n], BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS
+    if pass_name == "backward_weights":
+        transform, weights = transform * WEIGHTS_TRANSFORM, WEIGHTS
+    elif pass_name == "backward_data" and blocks.in_step > 1:
+        transform *= SCATTERING
     lanes = microkernel.host_instruction_set().lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
         for channels, step in ((g.channels, blocks.in_step), (g.num_output, blocks.out_step))
     )
     tiles = g.batch * math.prod(-(-size // (outputs * blocks.out_step)) for size in g.out_shape)
-    return n**2 * (tiles * c * k + transform * tiles * (c + k) + WEIGHTS * c * k)
+    return n**2 * (tiles * c * k + transform * tiles * (c + k) + weights * c * k)
