@@ -26,6 +26,7 @@ WEIGHTS_TRANSFORM = 1.5  # times as much for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
 BLOCK_WEIGHTS = 45.0  # the same between blocks of pixels: they are more, and go through memory
 SCATTERING = 1.3  # times the cost of transforms where their results are written block by block
+BLOCK_PRODUCT = 1.25  # times the cost of the products between blocks, whose operands do not stay in the cache
 COPYING = 4.0  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 _mode = "fast"
@@ -105,15 +106,16 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     blocks = blocks_of(g)
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
-    transform, weights = TRANSFORM[n], BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS
+    transform, weights, product = TRANSFORM[n], WEIGHTS, 1.0
     if pass_name == "backward_weights":
-        transform, weights = transform * WEIGHTS_TRANSFORM, WEIGHTS
-    elif pass_name == "backward_data" and blocks.in_step > 1:
-        transform *= SCATTERING
+        transform *= WEIGHTS_TRANSFORM
+    elif blocks.in_step > 1:
+        transform *= SCATTERING if pass_name == "backward_data" else 1
+        weights, product = BLOCK_WEIGHTS, BLOCK_PRODUCT
     lanes = microkernel.host_instruction_set().lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
         for channels, step in ((g.channels, blocks.in_step), (g.num_output, blocks.out_step))
     )
     tiles = g.batch * math.prod(-(-size // (outputs * blocks.out_step)) for size in g.out_shape)
-    return n**2 * (tiles * c * k + transform * tiles * (c + k) + weights * c * k)
+    return n**2 * (product * tiles * c * k + transform * tiles * (c + k) + weights * c * k)
