@@ -47,14 +47,14 @@ def _drive(thunk, args, count, workers):
 
 def _launch(typingctx: Any, body: Any, count: Any, workers: Any, args: Any) -> Any:
     argument_types = (types.intp, types.intp, *args.types)
-    compiled = _compile_body(typingctx, body.dispatcher, argument_types)
     drives = _compiled(_drive, _DRIVE), _compiled(_drive_alone, _DRIVE)
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         _, tasks, threads, packed = values
+        compiled = _compile_body(typingctx, context, body.dispatcher, argument_types)
         place = cgutils.alloca_once_value(builder, packed)
         thunk = _emit_thunk(context, builder.module, compiled, argument_types, place.type)
-        context.add_linking_libs([function.library for function in (compiled, *drives)])
+        context.add_linking_libs([drive.library for drive in drives])
         passed = [builder.ptrtoint(thunk, _I64), builder.ptrtoint(place, _I64), tasks, threads]
         with builder.if_else(builder.icmp_signed(">", threads, _I64(1))) as branches:
             for branch, drive in zip(branches, drives, strict=True):
@@ -75,16 +75,19 @@ thread is touched.
 """
 
 
-def _compile_body(typingctx: Any, dispatcher: Any, argument_types: Any) -> Any:
-    """The body for these types, with arrays that LLVM may take not to overlap, as it may in a `prange`.
+def _compile_body(typingctx: Any, context: Any, dispatcher: Any, argument_types: Any) -> Any:
+    """The body for these types, in the library of its caller: optimised and translated once, together with that.
 
-    Then only it vectorizes loops over three and more arrays: a maximum over windows takes a third of the time.
+    LLVM may take its arrays not to overlap, as it may in a `prange`. Then only it vectorizes loops over three and more
+    arrays: a maximum over windows takes a third of the time.
     """
     flags: Any = Flags()
-    flags.nrt = flags.release_gil = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = flags.noalias = True
+    flags.no_compile = flags.nrt = flags.release_gil = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = (
+        flags.noalias
+    ) = True
     flags.error_model = "numpy"
-    target = dispatcher.targetdescr.target_context
-    return compile_extra(typingctx, target, dispatcher.py_func, argument_types, types.none, flags, {})
+    library = context.active_code_library
+    return compile_extra(typingctx, context, dispatcher.py_func, argument_types, types.none, flags, {}, library)
 
 
 def _compiled(dispatcher: Any, argument_types: Any) -> Any:
