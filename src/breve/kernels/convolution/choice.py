@@ -24,7 +24,7 @@ TRANSFORM = {4: 10.0, 5: 14.0, 6: 17.0, 7: 26.0, 8: 26.0}
 """Cost of one point of one channel of a tile in Winograd's transforms, by n: that of the matrices' entries but 0."""
 WEIGHTS_TRANSFORM = 1.5  # times as much for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
-BLOCK_WEIGHTS = 45.0  # the same between blocks of pixels: they are more, and go through memory
+BLOCK_WEIGHTS = 70.0  # the same between blocks of pixels: they are more, and go through memory
 SCATTERING = 1.3  # times the cost of transforms where their results are written block by block
 BLOCK_PRODUCT = 1.25  # times the cost of the products between blocks, whose operands do not stay in the cache
 COPYING = 4.0  # cost of one element of x that `direct` copies to stand between zeros

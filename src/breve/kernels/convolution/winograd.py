@@ -53,6 +53,7 @@ DEPTH = {4: 256, 5: 256, 6: 256, 7: 256, 8: 64}
 The transform back magnifies their rounding errors. Added one by one, 1600 tiles of F(4, 5) made a gradient of 5x5
 weights wrong by 1.5e-5 of its largest value; in sixty-fours by 7e-6.
 """
+MOST_KEPT = 10  # times as much memory as the weights that transformed weights may take to be kept
 OFFSETS = np.zeros(2, np.int64)
 TRANSFORMED = Weights(0, 0, 0)
 
@@ -99,7 +100,10 @@ class Winograd(Algorithm):
         k_stride = c_stride * self._sizes.c
         self._weights = Weights(k_stride, c_stride, self._code.weights_to_points)
         self._rotated_weights = Weights(c_stride, k_stride, self._code.rotated_to_points)
-        self._packed = PackedWeights(_packed_size(self._sizes), self._pack)
+        size = _packed_size(self._sizes)
+        plain_size = geometry.num_output * geometry.channels // geometry.group * geometry.kernel[0] ** 2
+        is_kept = size <= MOST_KEPT * plain_size
+        self._packed = PackedWeights(size, self._pack) if is_kept else None
         self._split = KernelSplit(geometry, blocks) if blocks.in_step > 1 else None
 
     def forward(
@@ -108,7 +112,7 @@ class Winograd(Algorithm):
         """Transform, multiply, transform back; bias and ReLU go with the last."""
         pixels = self._blocks.out_step**2
         bias = np.zeros(pixels * self.geometry.num_output, self.dtype) if bias is None else np.tile(bias, pixels)
-        kept = self._packed.kept(weight)
+        kept = self._packed.kept(weight) if self._packed else None
         self._correlate(bottom_data, weight, self._weights, kept, bias, relu, top_data, self._sizes)
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
@@ -120,11 +124,19 @@ class Winograd(Algorithm):
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """Sum V[p]^T . W[p] over all tiles, transform back once."""
+        if self._split is None:
+            self._add_weight_diff(top_diff, bottom_data, weight_diff)
+        else:
+            wide = self._buffer("split", *self._split.shape)
+            wide[...] = 0
+            self._add_weight_diff(top_diff, bottom_data, wide)
+            self._split.join(wide, weight_diff, self._threads)
+        if bias_diff is not None:
+            add_bias_diff(top_diff, bias_diff)
+
+    def _add_weight_diff(self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
         s, points, threads = self._weights_sizes, self._weights_sizes.n**2, self._threads
-        sums = self._buffer("split", *self._split.shape) if self._split else weight_diff
-        if self._split:
-            sums[...] = 0
-        arrays = bottom_data.reshape(-1), top_diff.reshape(-1), sums.reshape(-1)
+        arrays = bottom_data.reshape(-1), top_diff.reshape(-1), weight_diff.reshape(-1)
         v, edge = self._buffer("v", points * s.v_point), self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
         if s.by_outputs:
             w = self._buffer("w", threads, points * (s.chunk * s.tiles * s.nr + LINE))
@@ -133,10 +145,6 @@ class Winograd(Algorithm):
         else:
             w, u = self._buffer("w", points * s.w_point), self._buffer("weights", points * s.u_point)
             correlate_weights(*arrays, s, self._code, OFFSETS, v, w, u, edge)
-        if self._split:
-            self._split.join(sums, weight_diff, threads)
-        if bias_diff is not None:
-            add_bias_diff(top_diff, bias_diff)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
         pack(self._between_blocks(weight).reshape(-1), self._weights, packed, self._sizes, self._threads)
