@@ -59,7 +59,7 @@ TRANSFORMED = Weights(0, 0, 0)
 
 
 class Winograd(Algorithm):
-    """4 x 4 outputs at a time: F(4, 3) and F(4, 5), and others for blocks of pixels."""
+    """F(4, 2) to F(4, 5): 4 x 4 outputs at a time."""
 
     name: ClassVar[str] = "winograd"
     is_exact: ClassVar[bool] = False
@@ -192,7 +192,7 @@ class Winograd(Algorithm):
 
 
 class WinogradF2(Winograd):
-    """F(2, 3) and F(2, 5): 2 x 2 outputs at a time; less is saved, and less rounded."""
+    """F(2, 3) to F(2, 5): 2 x 2 outputs at a time; less is saved, and less rounded."""
 
     name: ClassVar[str] = "winograd_f2"
     outputs: ClassVar[int] = 2
@@ -200,7 +200,7 @@ class WinogradF2(Winograd):
 
 
 class WinogradF5(Winograd):
-    """F(5, 3): 5 x 5 outputs at a time, where that covers the image better; errors are 1.5 to 2 times F(4, 3)'s."""
+    """F(5, 2) to F(5, 4): 5 x 5 outputs at a time, where that is cheaper; F(5, 3) errs by 1.5 to 2 times F(4, 3)."""
 
     name: ClassVar[str] = "winograd_f5"
     outputs: ClassVar[int] = 5
