@@ -10,10 +10,12 @@ from conv_reference import Guarded, geometry
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from breve.blob import aligned_zeros
 from breve.errors import LayerError, UnsupportedError
-from breve.kernels import convolution
+from breve.kernels import convolution, streaming
 from breve.kernels.convolution import ALGORITHMS, PASSES, winograd
 from breve.kernels.gemm import KC
+from breve.kernels.microkernel import STREAM
 from breve.kernels.threads import get_num_threads, set_num_threads
 
 GEOMETRIES = {
@@ -188,6 +190,42 @@ def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
             check_forward(plan, g, np.float32)
         check_backward_data(plan, g, np.float32)
         check_backward_weights(plan, g, np.float32)
+
+
+@pytest.mark.parametrize("case", ["depthwise", "depthwise_stride_2", "depthwise_9x9_dilated"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_depthwise_gives_the_same_past_the_caches(case, dtype, monkeypatch):
+    g = GEOMETRIES[case]
+    x, w, b, dy = (aligned(array.astype(dtype)) for array in arrays(g))
+    found = []
+    for least_bytes in (1 << 40, 0):
+        monkeypatch.setattr(streaming, "LEAST_BYTES", least_bytes)
+        plan, y, dx = convolution.plan(g, dtype, "depthwise"), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
+        plan.forward(x, w, b, y, relu=True)
+        plan.backward_data(dy, w, dx)
+        found.append((y, dx, streaming.stream_flag(x, y.transpose(0, 2, 3, 1))))
+    (y, dx, flag), (y_past, dx_past, flag_past) = found
+    assert (flag, flag_past) == (0, 0 if g.channels == 33 else STREAM)
+    np.testing.assert_array_equal(y_past, y)
+    np.testing.assert_array_equal(dx_past, dx)
+
+
+def test_only_large_arrays_of_whole_lines_go_past_the_caches():
+    rows = aligned_zeros((6 << 20) + 16, np.float32)
+    x, small = rows[: 6 << 20].reshape(-1, 16), rows[:64].reshape(-1, 16)
+    assert streaming.stream_flag(small, x) == streaming.stream_flag(x, small) == STREAM
+    assert streaming.stream_flag(small, small) == 0
+    assert streaming.stream_flag(x, rows[1 : 1 + (6 << 20)].reshape(-1, 16)) == 0
+    assert streaming.stream_flag(x, x.reshape(-1, 24)) == 0
+    assert streaming.stream_flag(x, rows[: 6 << 20].reshape(-1, 24)[:, :16]) == 0
+
+
+def aligned(array):
+    """A copy of a feature map in NHWC memory that begins on a cache line."""
+    memory = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+    copy = aligned_zeros(array.size, array.dtype).reshape(memory.shape)
+    copy[...] = memory
+    return copy.transpose(0, 3, 1, 2) if array.ndim == 4 else copy
 
 
 def test_every_algorithm_is_tested():

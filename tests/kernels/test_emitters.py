@@ -6,12 +6,13 @@ import re
 import numpy as np
 import pytest
 
+from breve.blob import aligned_zeros
 from breve.kernels import microkernel
 from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.microkernel import INSTRUCTION_SETS
 from breve.kernels.microkernel.compile import assembly
 from breve.kernels.microkernel.copy import emit_copy
-from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate, line_vectors
+from breve.kernels.microkernel.depthwise import LINE_BYTES, Run, emit_accumulate, emit_correlate, line_vectors
 from breve.kernels.microkernel.instruction_sets import runs_here
 from breve.kernels.microkernel.transform import emit_transform
 
@@ -170,6 +171,28 @@ def test_depthwise_run_is_the_sum_over_its_taps(isa, dtype, run, channels):
         expected[pixel] += (w[:, tap, :channels].astype(float) * x[:, position]).sum(0)
     np.testing.assert_allclose(y[:, :channels], expected, rtol=0, atol=NEAR[dtype] * 10)
     assert (y[:, channels] == 7).all()
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("run", RUNS, ids=str)
+def test_depthwise_run_streams_what_it_would_store(isa, dtype, run):
+    channels = 2 * LINE_BYTES // np.dtype(dtype).itemsize
+    x, _, w, bias = depthwise_arrays(run, dtype, channels)
+    stored, streamed = aligned_zeros(2 * run.pixels * channels, dtype).reshape(2, run.pixels, channels)
+    address, room = microkernel.depthwise_address(dtype, run, accumulate=False, isa=isa), w.shape[2]
+    for y, flag in ((stored, 0), (streamed, microkernel.STREAM)):
+        flags = microkernel.RELU | flag
+        invoke(address, x, x[0].size, channels, w, run.taps * room, room, y, channels, len(x), channels, bias, flags)
+    np.testing.assert_array_equal(streamed, stored)
+    assert stored.max() > 0
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+def test_depthwise_text_has_a_streaming_store_for_each_vector_of_a_line(name):
+    isa, run = INSTRUCTION_SETS[name], RUNS[0]
+    text = assembly(emit_correlate, "f", run, isa=isa)
+    assert len(re.findall(r"^\s+vmovntps\s", text, re.M)) == run.pixels * line_vectors(isa)
 
 
 @on_every_set

@@ -19,6 +19,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
+from breve.kernels.streaming import stream_flag
 from breve.kernels.threads import inline, kernel, launching, threads_for
 
 LINE = 16  # elements of a cache line
@@ -92,9 +93,10 @@ class Depthwise(Algorithm):
         packed = np.zeros((len(p.taps), self._channels_pad), self.dtype)
         packed[:, :outputs] = weight.reshape(outputs, -1).T[p.taps]
         start = np.zeros(outputs, self.dtype) if bias is None else bias
+        flags = microkernel.RELU * relu | stream_flag(x, y.reshape(-1, outputs))
         _correlate(
             x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.starts, start,
-            int(relu), self._fetch, threads_for(self.geometry.flops // 2),
+            flags, self._fetch, threads_for(self.geometry.flops // 2),
         )  # fmt: skip
 
     def _plan(self, pass_name: str) -> PassPlan:
@@ -104,14 +106,14 @@ class Depthwise(Algorithm):
 
 
 @launching
-def _correlate(x, w, y, s, phases, addresses, starts, bias, relu, fetch, workers):
+def _correlate(x, w, y, s, phases, addresses, starts, bias, flags, fetch, workers):
     """Row by row of all phases; while one is computed, the input rows that only the next one needs are fetched."""
-    args = x, w, y, s, phases, addresses, starts, bias, relu, fetch
+    args = x, w, y, s, phases, addresses, starts, bias, flags, fetch
     launch(_row, s.batch * s.outputs, workers, args)
 
 
 @inline
-def _row(work, worker, x, w, y, s, phases, addresses, starts, bias, relu, fetch):
+def _row(work, worker, x, w, y, s, phases, addresses, starts, bias, flags, fetch):
     image, o = work // s.outputs, work % s.outputs
     fetched = False
     for phase in phases:
@@ -131,7 +133,7 @@ def _row(work, worker, x, w, y, s, phases, addresses, starts, bias, relu, fetch)
                 call(
                     addresses[run0 + run], x, (x_row + start_x) * s.channels, s.step * s.in_w * s.channels,
                     s.channels, w, w0 + first * w_row, w_row, s.w_tap, y, (y_row + start_y) * s.channels, s.y_col,
-                    last - first, s.channels, bias, 0, relu,
+                    last - first, s.channels, bias, 0, flags,
                 )  # fmt: skip
             fetched = True
 

@@ -20,7 +20,7 @@ from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.copy import emit_copy
-from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate
+from breve.kernels.microkernel.depthwise import STREAM, Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.maximum import emit_maximum
 from breve.kernels.microkernel.prefetch import emit_prefetch
@@ -32,6 +32,7 @@ __all__ = [
     "BIAS",
     "INSTRUCTION_SETS",
     "RELU",
+    "STREAM",
     "InstructionSet",
     "brgemm_address",
     "cache_folder",

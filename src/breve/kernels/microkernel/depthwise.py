@@ -10,13 +10,16 @@ part in.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from llvmlite import ir
 
+from breve.kernels.microkernel.brgemm import RELU
 from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64, local, opaque
 
+STREAM = 8  # a bit of `flags` beside RELU: write past the caches; whole lines of channels on whole lines of memory
 LINE_BYTES = 64
 _VECTOR_REGISTER = {("x86_64", 16): "x", ("x86_64", 32): "v", ("aarch64", 32): "w"}  # LLVM's letters, by registers
 
@@ -33,11 +36,12 @@ class Run(NamedTuple):
 
 
 def emit_correlate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
-    """The module with `run(x, x_row, x_col, w, w_row, w_tap, y, y_col, rows, channels, bias, relu)`."""
+    """The module with `run(x, x_row, x_col, w, w_row, w_tap, y, y_col, rows, channels, bias, flags)`."""
     v, fn = _function(isa, dtype)
-    x, x_row, x_col, w, w_row, w_tap, y, y_col, rows, channels, bias, relu = fn.args
+    x, x_row, x_col, w, w_row, w_tap, y, y_col, rows, channels, bias, flags = fn.args
     q = ir.IRBuilder(fn.append_basic_block("entry"))
-    lowest = q.select(q.icmp_signed("!=", relu, i64(0)), v.constant(0.0), v.constant(float("-inf")))
+    clamps, streams = (q.icmp_unsigned("!=", q.and_(flags, i64(bit)), i64(0)) for bit in (RELU, STREAM))
+    lowest = q.select(clamps, v.constant(0.0), v.constant(float("-inf")))
 
     def body(line: _Line) -> None:
         start = line.load(bias)
@@ -48,16 +52,28 @@ def emit_correlate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
                 for pixel, tap in _pairs(run, position):
                     line.multiply_add(value, weights[tap], sums[pixel])
                 line.fence(sums)
-        for slots, at in zip(sums, _along(q, y, y_col, run.pixels), strict=True):
-            values = [q.load(slot) for slot in slots]
-            line.store([q.select(q.fcmp_ordered("<", value, lowest), lowest, value) for value in values], at)
+        places = _along(q, y, y_col, run.pixels)
+
+        def write(store: Callable[[list[ir.Value], ir.Value], None]) -> None:
+            for slots, at in zip(sums, places, strict=True):
+                values = [q.load(slot) for slot in slots]
+                store([q.select(q.fcmp_ordered("<", value, lowest), lowest, value) for value in values], at)
+
+        if line.mask is not None:
+            write(line.store)
+            return
+        with q.if_else(streams) as (streaming, storing):
+            with streaming:
+                write(line.stream)
+            with storing:
+                write(line.store)
 
     _each_line(q, v, channels, line_vectors(isa), body)
     return v.module
 
 
 def emit_accumulate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
-    """The module with `run` of the same arguments, `bias` and `relu` unused."""
+    """The module with `run` of the same arguments, `bias` and `flags` unused."""
     v, fn = _function(isa, dtype)
     x, x_row, x_col, w, w_row, w_tap, y, y_col, rows, channels, _, _ = fn.args
     q = ir.IRBuilder(fn.append_basic_block("entry"))
@@ -104,6 +120,11 @@ class _Line:
         """Write the channels of a pixel."""
         for value, pointer in zip(values, self._pointers(at), strict=True):
             self.v.store(self.q, value, pointer, self.mask if masked else None)
+
+    def stream(self, values: list[ir.Value], at: ir.Value) -> None:
+        """Write the channels of a pixel past the caches; there is no tail then."""
+        for value, pointer in zip(values, self._pointers(at), strict=True):
+            self.v.stream(self.q, value, pointer)
 
     def variables(self, values: list[ir.Value]) -> list[ir.Value]:
         """Registers that hold the values for now."""

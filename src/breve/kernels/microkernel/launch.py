@@ -32,6 +32,18 @@ def _call(typingctx: Any, thunk: Any, args: Any, task: Any, worker: Any) -> Any:
 _call_thunk: Any = intrinsic(_call)
 
 
+def _fence(typingctx: Any) -> Any:
+    def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        builder.fence("seq_cst")
+        return context.get_dummy_value()
+
+    return types.void(), codegen
+
+
+_finish_stores: Any = intrinsic(_fence)
+"""Have all threads see what was written past the caches, which a plain end of a loop need not wait for."""
+
+
 @inline
 def _drive_alone(thunk, args, count, workers):
     for task in range(count):
@@ -43,6 +55,7 @@ def _drive(thunk, args, count, workers):
     for worker in prange(workers):
         for task in range(count * worker // workers, count * (worker + 1) // workers):
             _call_thunk(thunk, args, task, worker)
+        _finish_stores()
 
 
 def _launch(typingctx: Any, body: Any, count: Any, workers: Any, args: Any) -> Any:

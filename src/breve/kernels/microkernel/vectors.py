@@ -99,6 +99,15 @@ class Vectors:
         function = self._intrinsic(name, ir.VoidType(), [self.vector, pointer.type, I32, mask.type])
         q.call(function, [value, pointer, ir.Constant(I32, self.align_bytes), mask])
 
+    def stream(self, q: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
+        """A vector to memory past the caches; `pointer` is a multiple of a vector's bytes.
+
+        Arm's processors see by themselves that whole lines are written, and LLVM would store them as halves of vectors.
+        """
+        store = q.store(value, q.bitcast(pointer, self.vector.as_pointer()), align=self.isa.vector_bytes)
+        if self.isa.machine == "x86_64":
+            store.set_metadata("nontemporal", self.module.add_metadata([ir.Constant(I32, 1)]))
+
     def store_first(self, q: ir.IRBuilder, vectors: list[tuple[ir.Value, ir.Value]], count: ir.Value) -> None:
         """The first `count` lanes of several vectors, each given as (local variable, pointer), to memory.
 
