@@ -42,21 +42,21 @@ def _pack_panel(panel, worker, weight, packed, s, order, group_size, k_stride, j
 
 
 @launching
-def correlate(x, packed, bias, flags, y, s, phases, shifts, offsets, address, buffers):
+def correlate(x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers):
     """The work is cut into bands of rows of an image, and into groups of columns where those are few."""
     tasks = s.batch * ((s.rows + s.band - 1) // s.band) * s.splits
-    args = x, packed, bias, flags, y, s, phases, shifts, offsets, address, buffers
+    args = x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers
     launch(_band, tasks, buffers.shape[0], args)
 
 
 @inline
-def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, address, buffers):
+def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers):
     bands, units = (s.rows + s.band - 1) // s.band, s.group * s.chunks
     image, band, split = task // (bands * s.splits), task // s.splits % bands, task % s.splits
     first, last = band * s.band, min(s.rows, (band + 1) * s.band)
     source, origin = x, image * s.in_h * s.in_w * s.in_channels
     if s.before >= 0:
-        top = _copy_rows(x, image, first, last, buffers[worker], s)
+        top = _copy_rows(x, image, first, last, buffers[worker], s, copy)
         source, origin = buffers[worker], s.before * s.in_channels - top * s.width * s.in_channels
     for unit in range(units * split // s.splits, units * (split + 1) // s.splits):
         for phase in phases:
@@ -66,18 +66,16 @@ def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, a
 
 
 @inline
-def _copy_rows(x, image, first, last, buffer, s):
+def _copy_rows(x, image, first, last, buffer, s, copy):
     """Copy the input rows that output rows `first` to `last` see, between zeros; return the first of them."""
     top, bottom = max(0, first * s.scale_h + s.low), min(s.in_h, (last - 1) * s.scale_h + s.high + 1)
-    row_size, before = s.in_w * s.in_channels, s.before * s.in_channels
-    for row in range(top, bottom):
-        at, start = (row - top) * s.width * s.in_channels, (image * s.in_h + row) * row_size
-        for i in range(before):
-            buffer[at + i] = 0
-        for i in range(row_size):
-            buffer[at + before + i] = x[start + i]
-        for i in range(before + row_size, s.width * s.in_channels):
-            buffer[at + i] = 0
+    row_size, before, width = s.in_w * s.in_channels, s.before * s.in_channels, s.width * s.in_channels
+    for row in range(bottom - top):
+        buffer[row * width : row * width + before] = 0
+        buffer[row * width + before + row_size : (row + 1) * width] = 0
+    if top < bottom:
+        start = (image * s.in_h + top) * row_size
+        call(copy, bottom - top, row_size, x, start, row_size, buffer, before, width)
     return top
 
 

@@ -136,7 +136,7 @@ class Correlation:
         biases = packed if bias is None else np.tile(bias, s.pixels)
         correlate(
             x.reshape(-1), packed, biases, flags, y.reshape(-1), s, self.phases, self.shifts, self.offsets, address,
-            buffers,
+            microkernel.copy_address(self.dtype), buffers,
         )  # fmt: skip
 
 

@@ -283,6 +283,7 @@ def _code(m: int, kernel: int, dtype: str) -> Code:
 
     return Code(
         microkernel.brgemm_address(dtype),
+        microkernel.copy_address(dtype),
         to_points=transform(bt, "src"),
         from_points=transform(at, "dst", epilogue=True),
         weights_to_points=transform(g, ""),

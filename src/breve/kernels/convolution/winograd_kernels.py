@@ -48,7 +48,7 @@ def _block(task, worker, x, u, bias, relu, y, s, code, offsets, v, m, edge):
             )  # fmt: skip
     for t in range(count):
         from_points(
-            code.from_points, m[worker], t * s.k_pad, s.m_point, y, bias, relu, group * s.k, s.k, first + t, s,
+            code, m[worker], t * s.k_pad, s.m_point, y, bias, relu, group * s.k, s.k, first + t, s,
             edge[worker],
         )  # fmt: skip
 
@@ -103,7 +103,7 @@ def _chunk_of_outputs(chunk, worker, group, x, weight, lie, bias, relu, y, s, co
             )  # fmt: skip
     for t in range(s.tiles):
         from_points(
-            code.from_points, m[worker], t * width, m_point, y, bias, relu, group * s.k + first * s.nr, columns, t, s,
+            code, m[worker], t * width, m_point, y, bias, relu, group * s.k + first * s.nr, columns, t, s,
             edge[worker],
         )  # fmt: skip
 

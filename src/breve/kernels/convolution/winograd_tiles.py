@@ -83,6 +83,7 @@ class Code(NamedTuple):
     """Addresses of generated code."""
 
     gemm: int
+    copy: int
     to_points: int
     """n x n inputs of a tile to n x n points."""
     from_points: int
@@ -111,7 +112,7 @@ def input_to_points(x, tile, group, s, code, edge, v, t):
     count = s.c // s.in_step
     for i in range(s.in_step):
         _to_points(
-            code.to_points, x, s.in_h, s.in_w, s.in_channels, s.in_step, group * s.c, count, s.n, image,
+            code.copy, code.to_points, x, s.in_h, s.in_w, s.in_channels, s.in_step, group * s.c, count, s.n, image,
             row * s.in_step + i - s.pad_h, col * s.in_step - s.pad_w, edge, v, t * s.c_pad + i * count, s.v_point,
             s.nr, s,
         )  # fmt: skip
@@ -126,7 +127,7 @@ def diff_to_points(dy, tile, first, count, s, code, edge, w, t, w_point, w_panel
         low, high = max(first, i * row_size), min(first + count, (i + 1) * row_size)
         if low < high:
             _to_points(
-                code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, s.out_step, low - i * row_size, high - low,
+                code.copy, code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, s.out_step, low - i * row_size, high - low,
                 s.m, image, row * s.out_step + i, col * s.out_step, edge, w,
                 t * s.nr + (low - first) // s.nr * w_panel, w_point, w_panel, s,
             )  # fmt: skip
@@ -134,7 +135,7 @@ def diff_to_points(dy, tile, first, count, s, code, edge, w, t, w_point, w_panel
 
 @inline
 def _to_points(
-    address, x, height, width, channels, step, first, count, size, image, row, col, edge, dst, d0, point, panel, s
+    copy, address, x, height, width, channels, step, first, count, size, image, row, col, edge, dst, d0, point, panel, s
 ):
     """Transform rows of size x size blocks at (row, col), `count` numbers of each from `first` on.
 
@@ -153,14 +154,14 @@ def _to_points(
             low = min(count, max(0, -within))
             high = max(low, min(count, row_size - within)) if 0 <= row + i * step < height else low
             edge[at : at + low] = 0
-            for c in range(low, high):
-                edge[at + c] = x[start + within + c]
+            if low < high:
+                call(copy, 1, high - low, x, start + within + low, 0, edge, at + low, 0)
             edge[at + high : at + count] = 0
     call(address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
 
 
 @inline
-def from_points(address, m, m0, m_point, y, bias, relu, first, count, tile, s, edge):
+def from_points(code, m, m0, m_point, y, bias, relu, first, count, tile, s, edge):
     """Transform `count` channels of a tile back, from `first` on, and write what of it lies inside the image."""
     image, row, col = place(tile, s)
     row_size, left = s.out_step * s.out_channels, (col * s.out_step - s.out_pad_w) * s.out_channels
@@ -168,31 +169,35 @@ def from_points(address, m, m0, m_point, y, bias, relu, first, count, tile, s, e
         low, high = max(first, i * row_size), min(first + count, (i + 1) * row_size)
         if low < high:
             _from_points(
-                address, m, m0 + low - first, m_point, y, bias, relu, low, high - low, image,
+                code, m, m0 + low - first, m_point, y, bias, relu, low, high - low, image,
                 row * s.out_step + i - s.out_pad_h, left + low - i * row_size, s, edge,
             )  # fmt: skip
 
 
 @inline
-def _from_points(address, m, m0, m_point, y, bias, relu, first, count, image, row, y0, s, edge):
+def _from_points(code, m, m0, m_point, y, bias, relu, first, count, image, row, y0, s, edge):
     """The same for one row of the tile's blocks, whose numbers begin at element y0 of row `row` of the image."""
     row_size, pixel = s.out_w * s.out_channels, s.out_step * s.out_channels
     inside = row >= 0 and row + (s.m - 1) * s.out_step < s.out_h
     if inside and y0 >= 0 and y0 + (s.m - 1) * pixel + count <= row_size:
         y0 += (image * s.out_h + row) * row_size
         call(
-            address, m, m0, s.n * m_point, m_point, s.nr, y, y0, s.out_step * row_size, pixel, s.nr, count, bias,
+            code.from_points, m, m0, s.n * m_point, m_point, s.nr, y, y0, s.out_step * row_size, pixel, s.nr, count, bias,
             first, relu,
         )  # fmt: skip
         return
-    call(address, m, m0, s.n * m_point, m_point, s.nr, edge, 0, s.m * count, count, s.nr, count, bias, first, relu)
+    call(
+        code.from_points, m, m0, s.n * m_point, m_point, s.nr, edge, 0, s.m * count, count, s.nr, count, bias, first,
+        relu,
+    )  # fmt: skip
     for i in range(s.m):
         if 0 <= row + i * s.out_step < s.out_h:
             start = (image * s.out_h + row + i * s.out_step) * row_size
             for j in range(s.m):
                 at, within = (i * s.m + j) * count, y0 + j * pixel
-                for k in range(max(0, -within), min(count, row_size - within)):
-                    y[start + within + k] = edge[at + k]
+                low, high = max(0, -within), min(count, row_size - within)
+                if low < high:
+                    call(code.copy, 1, high - low, edge, at + low, 0, y, start + within + low, 0)
 
 
 @inline
