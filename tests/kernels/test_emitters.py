@@ -12,9 +12,10 @@ from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.microkernel import INSTRUCTION_SETS
 from breve.kernels.microkernel.compile import assembly
 from breve.kernels.microkernel.copy import emit_copy
-from breve.kernels.microkernel.depthwise import LINE_BYTES, Run, emit_accumulate, emit_correlate, line_vectors
+from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate, line_vectors
 from breve.kernels.microkernel.instruction_sets import runs_here
 from breve.kernels.microkernel.transform import emit_transform
+from breve.kernels.microkernel.vectors import LINE_BYTES
 
 HERE = [isa for isa in INSTRUCTION_SETS.values() if runs_here(isa)]
 DTYPES = [np.float32, np.float64]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from breve.kernels.microkernel import STREAM
+from breve.kernels.microkernel.vectors import LINE_BYTES
 
 LEAST_BYTES = 20 << 20  # of input and output. Less would stay in the third-level cache: streaming cost a quarter there
-LINE_BYTES = 64
 
 
 def stream_flag(x: np.ndarray, out: np.ndarray) -> int:

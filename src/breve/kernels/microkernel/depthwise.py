@@ -17,10 +17,9 @@ from llvmlite import ir
 
 from breve.kernels.microkernel.brgemm import RELU
 from breve.kernels.microkernel.instruction_sets import InstructionSet
-from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64, local, opaque
+from breve.kernels.microkernel.vectors import I64, LINE_BYTES, Vectors, counted_loop, i64, local, opaque
 
 STREAM = 8  # a bit of `flags` beside RELU: write past the caches; whole lines of channels on whole lines of memory
-LINE_BYTES = 64
 _VECTOR_REGISTER = {("x86_64", 16): "x", ("x86_64", 32): "v", ("aarch64", 32): "w"}  # LLVM's letters, by registers
 
 

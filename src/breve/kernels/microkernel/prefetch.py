@@ -5,10 +5,7 @@ from __future__ import annotations
 from llvmlite import ir
 
 from breve.kernels.microkernel.instruction_sets import InstructionSet
-from breve.kernels.microkernel.vectors import I32, I64, Vectors, counted_loop, i64
-
-LINE_BYTES = 64
-_READ, _SECOND_LEVEL, _DATA = 0, 2, 1
+from breve.kernels.microkernel.vectors import I64, LINE_BYTES, Vectors, counted_loop, i64
 
 
 def emit_prefetch(isa: InstructionSet, dtype: str) -> ir.Module:
@@ -17,12 +14,9 @@ def emit_prefetch(isa: InstructionSet, dtype: str) -> ir.Module:
     v = Vectors(module, isa, dtype)
     fn = ir.Function(module, ir.FunctionType(ir.VoidType(), [v.pointer, I64]), "prefetch")
     x, count = fn.args
-    byte = ir.IntType(8).as_pointer()
-    fetch = ir.Function(module, ir.FunctionType(ir.VoidType(), [byte, I32, I32, I32]), "llvm.prefetch.p0")
-    elements = LINE_BYTES * v.lanes // isa.vector_bytes
+    elements = LINE_BYTES // v.align_bytes
     q = ir.IRBuilder(fn.append_basic_block("entry"))
     with counted_loop(q, q.sdiv(q.add(count, i64(elements - 1)), i64(elements))) as line:
-        at = q.bitcast(q.gep(x, [q.mul(line, i64(elements))]), byte)
-        q.call(fetch, [at, I32(_READ), I32(_SECOND_LEVEL), I32(_DATA)])
+        v.prefetch(q, q.gep(x, [q.mul(line, i64(elements))]))
     q.ret_void()
     return module

@@ -13,6 +13,7 @@ from breve.kernels.microkernel.instruction_sets import InstructionSet
 
 I32, I64 = ir.IntType(32), ir.IntType(64)
 INTEGERS = I64.as_pointer()
+LINE_BYTES = 64  # of a cache line
 _SCALARS = {"f": ir.FloatType(), "d": ir.DoubleType()}
 
 
@@ -98,6 +99,12 @@ class Vectors:
         name = f"llvm.masked.store.{self._suffix}.p0{self._suffix}"
         function = self._intrinsic(name, ir.VoidType(), [self.vector, pointer.type, I32, mask.type])
         q.call(function, [value, pointer, ir.Constant(I32, self.align_bytes), mask])
+
+    def prefetch(self, q: ir.IRBuilder, pointer: ir.Value) -> None:
+        """Fetch a line into the second-level cache; any address will do."""
+        byte, read, second_level, data = ir.IntType(8).as_pointer(), I32(0), I32(2), I32(1)
+        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [byte, I32, I32, I32])
+        q.call(function, [q.bitcast(pointer, byte), read, second_level, data])
 
     def stream(self, q: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
         """A vector to memory past the caches; `pointer` is a multiple of a vector's bytes.
