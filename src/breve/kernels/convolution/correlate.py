@@ -8,37 +8,63 @@ Neighbouring taps of a row are one long k, since pixel and channel lie together 
 
 from __future__ import annotations
 
+import numpy as np
+
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, launching
 
+CHANNELS = 16  # whose weights are rearranged together: they stay in the first-level cache
 
 @launching
-def pack(weight, packed, s, order, group_size, k_stride, j_stride, workers):
+def pack(weight, packed, s, order, group_size, k_stride, j_stride, copy, transpose, workers):
     """Panels of weights: packed[group, panel, tap, c, j], zero beyond the last column and where a pixel has no tap."""
     panels = (s.k + s.nr - 1) // s.nr
-    launch(_pack_panel, s.group * panels, workers, (weight, packed, s, order, group_size, k_stride, j_stride))
+    args = weight, packed, s, order, group_size, k_stride, j_stride, copy, transpose
+    launch(_pack_panel, s.group * panels, workers, args)
 
 
 @inline
-def _pack_panel(panel, worker, weight, packed, s, order, group_size, k_stride, j_stride):
+def _pack_panel(panel, worker, weight, packed, s, order, group_size, k_stride, j_stride, copy, transpose):
     panels = (s.k + s.nr - 1) // s.nr
-    group, first = panel // panels, panel % panels * s.nr
-    count = min(s.nr, s.k - first)
+    start, first = panel // panels * group_size, panel % panels * s.nr
+    count, at = min(s.nr, s.k - first), panel * s.panel
+    if s.pixels == 1:
+        start += first * j_stride
+        _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride, copy, transpose)
+    else:
+        _pack_pixels(weight, start, first, count, packed, at, s, order, k_stride, j_stride)
+
+
+@inline
+def _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride, copy, transpose):
+    """One panel of output channels: some kernels at a time are turned over, then their taps put in order."""
+    kernel = min(k_stride, j_stride)  # its taps lie one after another
+    block = np.zeros(CHANNELS * kernel * s.nr, weight.dtype)
+    for c in range(0, s.c, CHANNELS):
+        channels = min(CHANNELS, s.c - c)
+        for i in range(channels):
+            call(
+                transpose, count, kernel, weight, start + (c + i) * k_stride, j_stride, block, i * kernel * s.nr, s.nr
+            )
+        for tap in range(s.taps):
+            call(
+                copy, channels, s.nr, block, order[tap, 0] * s.nr, kernel * s.nr, packed, at + (tap * s.c + c) * s.nr,
+                s.nr,
+            )  # fmt: skip
+
+
+@inline
+def _pack_pixels(weight, start, first, count, packed, at, s, order, k_stride, j_stride):
+    """One panel where a column is an output channel of one of the pixels that are computed as one."""
     for c in range(s.c):
         for tap in range(s.taps):
-            at = panel * s.panel + (tap * s.c + c) * s.nr
-            start = group * group_size + c * k_stride
-            packed[at : at + s.nr] = 0
-            if s.pixels == 1:
-                start += first * j_stride + order[tap, 0]
-                for j in range(count):
-                    packed[at + j] = weight[start + j * j_stride]
-            else:
-                for j in range(count):
-                    pixel, channel = (first + j) // s.channels, (first + j) % s.channels
-                    if order[tap, pixel] >= 0:
-                        packed[at + j] = weight[start + channel * j_stride + order[tap, pixel]]
+            row = at + (tap * s.c + c) * s.nr
+            packed[row : row + s.nr] = 0
+            for j in range(count):
+                pixel, channel = (first + j) // s.channels, (first + j) % s.channels
+                if order[tap, pixel] >= 0:
+                    packed[row + j] = weight[start + c * k_stride + channel * j_stride + order[tap, pixel]]
 
 
 @launching

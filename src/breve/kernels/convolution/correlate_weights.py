@@ -226,6 +226,7 @@ def _add_sums_of_output(k, worker, sums, weight_diff, s):
         for i in range(s.columns):
             total[i] += addend[i]
     diff, taps = weight_diff[k * s.columns : (k + 1) * s.columns], s.kernel_h * s.kernel_w
-    for c in range(s.c):
-        for tap in range(taps):
-            diff[c * taps + tap] += total[tap * s.c + c]
+    for tap in range(taps):
+        addend = total[tap * s.c : (tap + 1) * s.c]
+        for c in range(s.c):
+            diff[c * taps + tap] += addend[c]

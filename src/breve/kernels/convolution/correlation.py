@@ -120,6 +120,7 @@ class Correlation:
         s = self.sizes
         pack(
             weight.reshape(-1), packed, s, self.order, weight.size // s.group, k_stride, j_stride,
+            microkernel.copy_address(self.dtype), microkernel.transpose_address(self.dtype),
             threads_for(16 * weight.size),
         )  # fmt: skip
 

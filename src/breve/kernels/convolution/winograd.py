@@ -147,7 +147,8 @@ class Winograd(Algorithm):
             correlate_weights(*arrays, s, self._code, OFFSETS, v, w, u, edge)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
-        pack(self._between_blocks(weight).reshape(-1), self._weights, packed, self._sizes, self._threads)
+        plain = self._between_blocks(weight).reshape(-1)
+        pack(plain, self._weights, packed, self._sizes, self._code.transpose, self._threads)
 
     def _correlate(
         self, x: np.ndarray, weight: np.ndarray, lie: Weights, kept: np.ndarray | None, bias: np.ndarray, relu: bool,
@@ -170,7 +171,7 @@ class Winograd(Algorithm):
             return
         if kept is None:
             kept = self._buffer("weights", _packed_size(s))
-            pack(weight, lie, kept, s, threads)
+            pack(weight, lie, kept, s, self._code.transpose, threads)
         v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
         correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
 
@@ -284,6 +285,7 @@ def _code(m: int, kernel: int, dtype: str) -> Code:
     return Code(
         microkernel.brgemm_address(dtype),
         microkernel.copy_address(dtype),
+        microkernel.transpose_address(dtype),
         to_points=transform(bt, "src"),
         from_points=transform(at, "dst", epilogue=True),
         weights_to_points=transform(g, ""),

@@ -54,16 +54,16 @@ def _block(task, worker, x, u, bias, relu, y, s, code, offsets, v, m, edge):
 
 
 @launching
-def pack(weight, lie, u, s, workers):
+def pack(weight, lie, u, s, transpose, workers):
     """u = G w G^T for all channels."""
-    launch(_pack, s.group * s.panels, workers, (weight, lie, u, s))
+    launch(_pack, s.group * s.panels, workers, (weight, lie, u, s, transpose))
 
 
 @inline
-def _pack(task, worker, weight, lie, u, s):
+def _pack(task, worker, weight, lie, u, s, transpose):
     group, panel = task // s.panels, task % s.panels
     u0 = group * s.n * s.n * s.u_point + panel * s.c * s.nr
-    pack_panel(weight, lie, group, panel, u, u0, s.u_point, s)
+    pack_panel(weight, lie, group, panel, u, u0, s.u_point, s, transpose)
 
 
 @launching
@@ -93,7 +93,9 @@ def _chunk_of_outputs(chunk, worker, group, x, weight, lie, bias, relu, y, s, co
     if lie.address != 0:
         weights, u0, u_point = u[worker], 0, s.chunk * s.c * s.nr + LINE
         for panel in range(first, min(s.panels, first + s.chunk)):
-            pack_panel(weight, lie, group, panel, weights, (panel - first) * s.c * s.nr, u_point, s)
+            pack_panel(
+                weight, lie, group, panel, weights, (panel - first) * s.c * s.nr, u_point, s, code.transpose
+            )
     for p in range(points):
         for c in range(0, s.c, s.depth):
             call(
@@ -140,7 +142,7 @@ def _sum_over_tiles(task, worker, first, count, x, s, code, offsets, v, w, u):
 
 @inline
 def _unpack(panel, worker, group, u, weight_diff, s, code):
-    unpack_panel(u, panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code.weights_from_points)
+    unpack_panel(u, panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code)
 
 
 @launching
@@ -172,6 +174,4 @@ def _chunk_of_gradients(chunk, worker, group, x, dy, weight_diff, s, code, offse
                     ACCUMULATE if t > 0 else 0,
                 )  # fmt: skip
     for panel in range(panels):
-        unpack_panel(
-            u[worker], panel * s.c * s.nr, u_point, weight_diff, group, first + panel, s, code.weights_from_points
-        )
+        unpack_panel(u[worker], panel * s.c * s.nr, u_point, weight_diff, group, first + panel, s, code)

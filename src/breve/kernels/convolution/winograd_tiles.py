@@ -84,6 +84,7 @@ class Code(NamedTuple):
 
     gemm: int
     copy: int
+    transpose: int
     to_points: int
     """n x n inputs of a tile to n x n points."""
     from_points: int
@@ -201,7 +202,7 @@ def _from_points(code, m, m0, m_point, y, bias, relu, first, count, image, row, 
 
 
 @inline
-def pack_panel(weight, lie, group, panel, u, u0, u_point, s):
+def pack_panel(weight, lie, group, panel, u, u0, u_point, s, transpose):
     """Transform the weights of one panel of outputs, some channels at a time."""
     taps, first = s.kernel * s.kernel, panel * s.nr
     columns = min(s.nr, s.k - first)
@@ -209,11 +210,10 @@ def pack_panel(weight, lie, group, panel, u, u0, u_point, s):
     for c in range(0, s.c, CHANNELS):
         channels = min(CHANNELS, s.c - c)
         w0 = group * (weight.size // s.group) + first * lie.k_stride + c * lie.c_stride
-        if s.kernel == 3:
-            _gather(weight, w0, lie, block, columns, channels, s.nr, 9)
-        else:
-            _gather(weight, w0, lie, block, columns, channels, s.nr, taps)
         for i in range(channels):
+            call(
+                transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, i * taps * s.nr, s.nr
+            )
             call(
                 lie.address, block, i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c + i) * s.nr,
                 s.n * u_point, u_point, s.nr, s.nr, block, 0, 0,
@@ -221,40 +221,26 @@ def pack_panel(weight, lie, group, panel, u, u0, u_point, s):
 
 
 @inline
-def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, address):
-    """Transform one panel of the weights' gradient back and add it."""
+def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, code):
+    """Transform one panel of the weights' gradient back, some channels at a time, and add it."""
     taps, first = s.kernel * s.kernel, panel * s.nr
     columns = min(s.nr, s.k - first)
-    block = np.empty(CHANNELS * taps * s.nr, u.dtype)
+    block, turned = np.empty(CHANNELS * taps * s.nr, u.dtype), np.empty(CHANNELS * taps * s.nr, u.dtype)
     for c in range(0, s.c, CHANNELS):
         channels = min(CHANNELS, s.c - c)
         for i in range(channels):
             call(
-                address, u, u0 + (c + i) * s.nr, s.n * u_point, u_point, s.nr, block, i * taps * s.nr,
-                s.kernel * s.nr, s.nr, s.nr, s.nr, block, 0, 0,
+                code.weights_from_points, u, u0 + (c + i) * s.nr, s.n * u_point, u_point, s.nr, block,
+                i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, s.nr, block, 0, 0,
             )  # fmt: skip
-        w0 = ((group * s.k + first) * s.c + c) * taps
-        if s.kernel == 3:
-            _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, 9)
-        else:
-            _scatter(block, weight_diff, w0, s.c, columns, channels, s.nr, taps)
+        size = channels * taps
+        call(code.transpose, size, columns, block, 0, s.nr, turned, 0, size)
+        for k in range(columns):
+            at = ((group * s.k + first + k) * s.c + c) * taps
+            _add(turned[k * size : (k + 1) * size], weight_diff[at : at + size])
 
 
 @inline
-def _gather(weight, w0, lie, block, columns, channels, nr, taps):
-    """block[c, tap, k] = weight[k, c, tap]; with a constant number of taps the loop over them is unrolled."""
-    for k in range(columns):
-        for c in range(channels):
-            at = w0 + k * lie.k_stride + c * lie.c_stride
-            for tap in range(taps):
-                block[(c * taps + tap) * nr + k] = weight[at + tap]
-
-
-@inline
-def _scatter(block, weight_diff, w0, all_channels, columns, channels, nr, taps):
-    """weight_diff[k, c, tap] += block[c, tap, k]."""
-    for k in range(columns):
-        for c in range(channels):
-            at = w0 + (k * all_channels + c) * taps
-            for tap in range(taps):
-                weight_diff[at + tap] += block[(c * taps + tap) * nr + k]
+def _add(x, total):
+    for i in range(total.size):
+        total[i] += x[i]
