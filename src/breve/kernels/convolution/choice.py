@@ -20,14 +20,14 @@ from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import backward_axis, forward_axis
 
 MODES = ("fast", "exact")
-TRANSFORM = {4: 10.0, 5: 14.0, 6: 17.0, 7: 26.0, 8: 26.0}
+TRANSFORM = {4: 8.0, 5: 11.0, 6: 13.0, 7: 20.0, 8: 20.0}
 """Cost of one point of one channel of a tile in Winograd's transforms, by n: that of the matrices' entries but 0."""
-WEIGHTS_TRANSFORM = 1.5  # times as much for the gradient of weights
+WEIGHTS_TRANSFORM = 1.1  # times as much for the gradient of weights
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
-BLOCK_WEIGHTS = 70.0  # the same between blocks of pixels: they are more, and go through memory
+BLOCK_WEIGHTS = 60.0  # the same between blocks of pixels: they are more, and go through memory
 SCATTERING = 1.3  # times the cost of transforms where their results are written block by block
 BLOCK_PRODUCT = 1.25  # times the cost of the products between blocks, whose operands do not stay in the cache
-COPYING = 4.0  # cost of one element of x that `direct` copies to stand between zeros
+COPYING = 0.8  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 _mode = "fast"
 
