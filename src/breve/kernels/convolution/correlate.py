@@ -16,6 +16,7 @@ from breve.kernels.threads import inline, launching
 
 CHANNELS = 16  # whose weights are rearranged together: they stay in the first-level cache
 
+
 @launching
 def pack(weight, packed, s, order, group_size, k_stride, j_stride, copy, transpose, workers):
     """Panels of weights: packed[group, panel, tap, c, j], zero beyond the last column and where a pixel has no tap."""
@@ -44,9 +45,7 @@ def _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride
     for c in range(0, s.c, CHANNELS):
         channels = min(CHANNELS, s.c - c)
         for i in range(channels):
-            call(
-                transpose, count, kernel, weight, start + (c + i) * k_stride, j_stride, block, i * kernel * s.nr, s.nr
-            )
+            call(transpose, count, kernel, weight, start + (c + i) * k_stride, j_stride, block, i * kernel * s.nr, s.nr)
         for tap in range(s.taps):
             call(
                 copy, channels, s.nr, block, order[tap, 0] * s.nr, kernel * s.nr, packed, at + (tap * s.c + c) * s.nr,

@@ -93,9 +93,7 @@ def _chunk_of_outputs(chunk, worker, group, x, weight, lie, bias, relu, y, s, co
     if lie.address != 0:
         weights, u0, u_point = u[worker], 0, s.chunk * s.c * s.nr + LINE
         for panel in range(first, min(s.panels, first + s.chunk)):
-            pack_panel(
-                weight, lie, group, panel, weights, (panel - first) * s.c * s.nr, u_point, s, code.transpose
-            )
+            pack_panel(weight, lie, group, panel, weights, (panel - first) * s.c * s.nr, u_point, s, code.transpose)
     for p in range(points):
         for c in range(0, s.c, s.depth):
             call(

@@ -113,7 +113,7 @@ def input_to_points(x, tile, group, s, code, edge, v, t):
     count = s.c // s.in_step
     for i in range(s.in_step):
         _to_points(
-            code.copy, code.to_points, x, s.in_h, s.in_w, s.in_channels, s.in_step, group * s.c, count, s.n, image,
+            code, code.to_points, x, s.in_h, s.in_w, s.in_channels, s.in_step, group * s.c, count, s.n, image,
             row * s.in_step + i - s.pad_h, col * s.in_step - s.pad_w, edge, v, t * s.c_pad + i * count, s.v_point,
             s.nr, s,
         )  # fmt: skip
@@ -128,15 +128,15 @@ def diff_to_points(dy, tile, first, count, s, code, edge, w, t, w_point, w_panel
         low, high = max(first, i * row_size), min(first + count, (i + 1) * row_size)
         if low < high:
             _to_points(
-                code.copy, code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, s.out_step, low - i * row_size, high - low,
-                s.m, image, row * s.out_step + i, col * s.out_step, edge, w,
+                code, code.diff_to_points, dy, s.out_h, s.out_w, s.out_channels, s.out_step, low - i * row_size,
+                high - low, s.m, image, row * s.out_step + i, col * s.out_step, edge, w,
                 t * s.nr + (low - first) // s.nr * w_panel, w_point, w_panel, s,
             )  # fmt: skip
 
 
 @inline
 def _to_points(
-    copy, address, x, height, width, channels, step, first, count, size, image, row, col, edge, dst, d0, point, panel, s
+    code, address, x, height, width, channels, step, first, count, size, image, row, col, edge, dst, d0, point, panel, s
 ):
     """Transform rows of size x size blocks at (row, col), `count` numbers of each from `first` on.
 
@@ -156,7 +156,7 @@ def _to_points(
             high = max(low, min(count, row_size - within)) if 0 <= row + i * step < height else low
             edge[at : at + low] = 0
             if low < high:
-                call(copy, 1, high - low, x, start + within + low, 0, edge, at + low, 0)
+                call(code.copy, 1, high - low, x, start + within + low, 0, edge, at + low, 0)
             edge[at + high : at + count] = 0
     call(address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
 
@@ -183,8 +183,8 @@ def _from_points(code, m, m0, m_point, y, bias, relu, first, count, image, row, 
     if inside and y0 >= 0 and y0 + (s.m - 1) * pixel + count <= row_size:
         y0 += (image * s.out_h + row) * row_size
         call(
-            code.from_points, m, m0, s.n * m_point, m_point, s.nr, y, y0, s.out_step * row_size, pixel, s.nr, count, bias,
-            first, relu,
+            code.from_points, m, m0, s.n * m_point, m_point, s.nr, y, y0, s.out_step * row_size, pixel, s.nr, count,
+            bias, first, relu,
         )  # fmt: skip
         return
     call(
@@ -211,9 +211,7 @@ def pack_panel(weight, lie, group, panel, u, u0, u_point, s, transpose):
         channels = min(CHANNELS, s.c - c)
         w0 = group * (weight.size // s.group) + first * lie.k_stride + c * lie.c_stride
         for i in range(channels):
-            call(
-                transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, i * taps * s.nr, s.nr
-            )
+            call(transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, i * taps * s.nr, s.nr)
             call(
                 lie.address, block, i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c + i) * s.nr,
                 s.n * u_point, u_point, s.nr, s.nr, block, 0, 0,

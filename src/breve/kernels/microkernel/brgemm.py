@@ -38,7 +38,7 @@ def emit_brgemm(isa: InstructionSet, dtype: Any) -> ir.Module:
 
 @dataclass
 class Operand:
-    """A matrix in memory: where it begins, and the distance in elements of its rows (of C, A), k (of A, B), panels (B)."""
+    """A matrix in memory: where it begins, and the distance in elements of its rows (C, A), k (A, B) and panels (B)."""
 
     start: ir.Value
     row: ir.Value | None = None
@@ -76,8 +76,9 @@ class Tile:
 
     def emit(self) -> ir.Function:
         """The function (tiles, k, taps, a, a_row, a_k, b, b_k, b_panel, c, c_row, offsets, bias, flags, last_lanes)."""
-        v, q = self.v, self.q
-        tiles, k, taps, a, a_row, a_k, b, b_k, b_panel, c, c_row, offsets, bias, flags, self.last_lanes = self.function.args
+        v, q, args = self.v, self.q, self.function.args
+        tiles, k, taps, a, a_row, a_k, b, b_k, b_panel, c, c_row = args[:11]
+        offsets, bias, flags, self.last_lanes = args[11:]
         self.last_mask = v.mask(q, self.last_lanes) if self.masked else None
         cells = [(i, j) for i in range(self.rows) for j in range(self.vectors)]
         sums = [{cell: local(q, v.vector) for cell in cells} for _ in range(self.parts)]
@@ -191,8 +192,8 @@ def _emit_dealer(v: Vectors, table: ir.GlobalVariable) -> None:
             with q.if_then(q.icmp_signed(">", count, i64(0))):
                 index = q.add(q.mul(kind, i64(isa.tile_rows)), q.sub(rows, i64(1)))
                 a_row0, c_row0 = q.gep(a, [q.mul(row, a_row)]), q.gep(c_here, [q.mul(row, c_row)])
-                passed = [count, k, taps, a_row0, a_row, a_k, b_here, b_k, b_panel, c_row0, c_row, offsets, bias_here, flags]
-                q.call(q.load(q.gep(table, [i64(0), index])), [*passed, last_lanes])
+                passed = [count, k, taps, a_row0, a_row, a_k, b_here, b_k, b_panel, c_row0, c_row]
+                q.call(q.load(q.gep(table, [i64(0), index])), [*passed, offsets, bias_here, flags, last_lanes])
 
         call(taller, q.add(rows, i64(1)), i64(0))
         call(q.sub(tiles, taller), rows, q.mul(taller, q.add(rows, i64(1))))
