@@ -24,9 +24,10 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-BLOCK = 320  # pixels: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together
+BLOCK = 320  # pixels at most: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together
 STRIP = 24  # output channels of a strip
-CHUNK = 8 * STRIP  # output channels packed together: of a block they stay in the second-level cache
+CHUNK = 11 * STRIP  # output channels packed together, at most
+CHUNK_BYTES = 264 << 10  # of a block of pixels they stay in the second-level cache: 256 pixels of 264 channels
 PANELS = 4  # of im2col(x) packed together
 ROWS = 64  # pixels packed together: all that is packed of them is read while it is in the first-level cache
 PANELS_PER_PIECE = 16  # at least, so that packing dY is little beside multiplying it
@@ -85,15 +86,18 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     nr, pixels = microkernel.tile_columns(dtype), g.batch * g.out_shape[0] * g.out_shape[1]
     touch = g.group == 1 and g.dilation[1] == 1
     unit_taps = g.kernel[1] if touch else 1
-    panels, chunks, blocks = -(-taps * c // nr), -(-k // CHUNK), -(-pixels // BLOCK)
+    panels, chunks, size = -(-taps * c // nr), -(-k // CHUNK), np.dtype(dtype).itemsize
+    chunk = -(-k // (chunks * STRIP)) * STRIP  # even ones: x is packed again for each of them
+    block = min(BLOCK, CHUNK_BYTES // (chunk * size))
+    blocks = -(-pixels // block)
     row = panels * nr + LINE
-    parts = max(1, min(blocks, TASKS, SUMS_BYTES // (g.num_output * row * np.dtype(dtype).itemsize)))
+    parts = max(1, min(blocks, TASKS, SUMS_BYTES // (g.num_output * row * size)))
     in_place = taps == parts == 1
     pieces = max(1, min(panels // PANELS_PER_PIECE, -(-TASKS // (g.group * chunks * parts))))
     window = (*g.kernel, *g.stride, *g.pad, *g.dilation)
     return Sizes(  # type: ignore[call-arg]  # two axes: their tuples have two elements
         *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *window, unit_taps, unit_taps * c, taps * c,
-        c if in_place else row, int(in_place), pixels, panels, pieces, chunks, parts, blocks, nr, BLOCK, STRIP, CHUNK,
+        c if in_place else row, int(in_place), pixels, panels, pieces, chunks, parts, blocks, nr, block, STRIP, chunk,
         PANELS, ROWS,
     )  # fmt: skip
 
