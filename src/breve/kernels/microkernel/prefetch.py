@@ -17,6 +17,6 @@ def emit_prefetch(isa: InstructionSet, dtype: str) -> ir.Module:
     elements = LINE_BYTES // v.align_bytes
     q = ir.IRBuilder(fn.append_basic_block("entry"))
     with counted_loop(q, q.sdiv(q.add(count, i64(elements - 1)), i64(elements))) as line:
-        v.prefetch(q, q.gep(x, [q.mul(line, i64(elements))]))
+        v.prefetch(q, q.gep(x, [q.mul(line, i64(elements))]), level=2)
     q.ret_void()
     return module

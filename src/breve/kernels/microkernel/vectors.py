@@ -100,11 +100,11 @@ class Vectors:
         function = self._intrinsic(name, ir.VoidType(), [self.vector, pointer.type, I32, mask.type])
         q.call(function, [value, pointer, ir.Constant(I32, self.align_bytes), mask])
 
-    def prefetch(self, q: ir.IRBuilder, pointer: ir.Value) -> None:
-        """Fetch a line into the second-level cache; any address will do."""
-        byte, read, second_level, data = ir.IntType(8).as_pointer(), I32(0), I32(2), I32(1)
+    def prefetch(self, q: ir.IRBuilder, pointer: ir.Value, level: int, write: bool = False) -> None:
+        """Fetch a line into the first- or second-level cache, to be read or written; any address will do."""
+        byte, locality, data = ir.IntType(8).as_pointer(), I32(4 - level), I32(1)
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [byte, I32, I32, I32])
-        q.call(function, [q.bitcast(pointer, byte), read, second_level, data])
+        q.call(function, [q.bitcast(pointer, byte), I32(int(write)), locality, data])
 
     def stream(self, q: ir.IRBuilder, value: ir.Value, pointer: ir.Value) -> None:
         """A vector to memory past the caches; `pointer` is a multiple of a vector's bytes.
