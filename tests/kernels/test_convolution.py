@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from breve.blob import aligned_zeros
 from breve.errors import LayerError, UnsupportedError
 from breve.kernels import convolution, streaming
-from breve.kernels.convolution import ALGORITHMS, PASSES, winograd
+from breve.kernels.convolution import ALGORITHMS, PASSES, outer_products, winograd
 from breve.kernels.gemm import block_depth
 from breve.kernels.microkernel import STREAM, tile_columns
 from breve.kernels.threads import get_num_threads, set_num_threads
@@ -38,6 +38,9 @@ GEOMETRIES = {
     "1x1_deep": geometry(2, 2 * block_depth(np.float32) + 3, 33, (6, 7), 1),
     "1x1_more_outputs_than_pixels": geometry(1, 40, 700, (3, 5), 1),
     "1x1_group_3": geometry(2, 51, 99, (5, 4), 1, group=3),
+    "1x1_many_pixels": geometry(1, 5, 32, (83, 75), 1),
+    "1x1_many_pixels_fewer_outputs": geometry(1, 32, 7, (83, 75), 1),
+    "1x1_many_pixels_group_2_stride_2": geometry(2, 6, 64, (127, 99), 1, stride=2, group=2),
     "1x1_3d": geometry(2, 5, 7, (4, 3, 2), 1),
     "1x1_stride_2": geometry(2, 17, 16, (7, 6), 1, stride=2),
     "1x1_stride_2_3_group_2": geometry(2, 18, 20, (7, 9), 1, stride=(2, 3), group=2),
@@ -231,6 +234,13 @@ def aligned(array):
 
 def test_every_algorithm_is_tested():
     assert {param.values[0] for param in COMBINATIONS} == set(ALGORITHMS)
+
+
+def test_many_pixels_are_multiplied_as_they_lie():
+    served = {
+        case for case, g in GEOMETRIES.items() if max(g.kernel) == 1 and outer_products.serves(g, np.dtype(np.float32))
+    }
+    assert served == {case for case in GEOMETRIES if case.startswith("1x1_many_pixels")}
 
 
 @pytest.mark.parametrize("g", list(GEOMETRIES.values()), ids=list(GEOMETRIES))

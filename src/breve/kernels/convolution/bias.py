@@ -1,31 +1,76 @@
-"""The gradient of a bias: the top's gradient summed over images and pixels."""
+"""The gradient of a bias: the top's gradient summed over images and pixels, as a product of a row of ones by it."""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from breve.kernels import microkernel
+from breve.kernels.microkernel import call
 from breve.kernels.microkernel.launch import launch
+from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-ROWS = 512  # rows summed one by one; their sums are added up in float64, so errors do not grow with the batch
+ROWS = 512  # pixels summed in one call; their sums are added up in float64, so errors do not grow with the batch
+
+
+class PixelSum(NamedTuple):
+    """What `sum_pixels` needs."""
+
+    gemm: int
+    copy: int
+    nr: int
+    one: np.ndarray
+    offsets: np.ndarray
+    tail: np.ndarray
+    """Room for the last pixels: the micro-kernel reads whole vectors, and an array may end at the end of a page."""
+
+
+def plan_sum(dtype: np.dtype, channels: int, pixels: int) -> PixelSum:
+    """For calls of `sum_pixels` with up to so many pixels."""
+    nr = microkernel.tile_columns(dtype)
+    return PixelSum(
+        microkernel.brgemm_address(dtype), microkernel.copy_address(dtype), nr, np.ones(1, dtype),
+        np.zeros(2, np.int64), scratch("tail", channels * pixels + nr, dtype),
+    )  # fmt: skip
+
+
+@inline
+def readable(dy, start, size, p):
+    """Where to read `size` numbers from `start` on in whole vectors: as they lie, or copied where the array ends."""
+    if start + size < dy.size:
+        return dy, start
+    call(p.copy, 1, size, dy, start, 0, p.tail, 0, 0)
+    return p.tail, 0
+
+
+@inline
+def sum_pixels(dy, start, pixels, channels, sums, at, p):
+    """sums[at + k] = the sum over pixels of dy[start + pixel channels + k], which is `readable`."""
+    call(
+        p.gemm, 1, channels, pixels, 1, p.one, 0, 0, 0, dy, start, channels, p.nr, sums, at, 0, p.offsets, 0, p.one, 0,
+        0,
+    )  # fmt: skip
 
 
 def add_bias_diff(top_diff: np.ndarray, bias_diff: np.ndarray) -> None:
     """bias_diff[k] += sum of top_diff[..., k]; `top_diff` has the channels last and is contiguous."""
-    matrix = top_diff.reshape(-1, bias_diff.size)
-    sums = np.empty((-(-len(matrix) // ROWS), bias_diff.size), matrix.dtype)
-    _sum_rows(matrix, sums, threads_for(16 * matrix.size))
-    bias_diff += sums.sum(0, dtype=np.float64).astype(bias_diff.dtype)
+    channels, dtype = bias_diff.size, top_diff.dtype
+    sums = np.empty((-(-top_diff.size // (channels * ROWS)), channels), dtype)
+    p = plan_sum(dtype, channels, ROWS)
+    _sum_all(top_diff.reshape(-1), channels, sums.reshape(-1), p, threads_for(16 * top_diff.size))
+    bias_diff += sums.sum(0, dtype=np.float64).astype(dtype)
 
 
 @launching
-def _sum_rows(matrix, sums, workers):
-    launch(_sum_block, sums.shape[0], workers, (matrix, sums))
+def _sum_all(dy, channels, sums, p, workers):
+    launch(_sum_block, sums.size // channels, workers, (dy, channels, sums, p))
 
 
 @inline
-def _sum_block(block, worker, matrix, sums):
-    sums[block, :] = 0
-    for row in range(block * ROWS, min(matrix.shape[0], (block + 1) * ROWS)):
-        for k in range(matrix.shape[1]):
-            sums[block, k] += matrix[row, k]
+def _sum_block(block, worker, dy, channels, sums, p):
+    first = block * ROWS * channels
+    size = min(ROWS * channels, dy.size - first)
+    source, start = readable(dy, first, size, p)
+    sum_pixels(source, start, size // channels, channels, sums, block * channels, p)

@@ -113,24 +113,27 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
     panel = (group * ((s.k + s.nr - 1) // s.nr) + column // s.nr) * s.panel
     channel = group * s.k + column
     for tap in range(0, max(1, taps_h), s.tap_rows):
-        added = flags if tap + s.tap_rows >= taps_h else 0
-        if tap > 0:
-            added |= ACCUMULATE
-        for q in range(first, min(last, count_h)):
-            low, high = tap, min(taps_h, tap + s.tap_rows)
-            while low < high and q * s.scale_h + shifts[first_shift + low] < 0:
-                low += 1
-            while low < high and q * s.scale_h + shifts[first_shift + high - 1] >= s.in_h:
-                high -= 1
-            a, a_row = origin + q * s.scale_h * s.width * s.in_channels + group * s.c, s.scale_w * s.in_channels
-            out = (image * s.out_h + out_y + q * s.step_h) * s.out_row + out_x * s.out_pixel + channel
-            offset, taps = 2 * (first_offset + low * entries), (high - low) * entries
-            call(
-                address, count_w, n, k, taps, source, a, a_row, 1, packed, panel, s.nr, s.panel, y, out,
-                s.step_w * s.out_pixel, offsets, offset, bias, channel, added,
-            )  # fmt: skip
-            if column < s.rest:
+        for term in range(0, max(1, k), s.depth):
+            depth = min(s.depth, k - term)
+            added = flags if tap + s.tap_rows >= taps_h and term + s.depth >= k else 0
+            if tap + term > 0:
+                added |= ACCUMULATE
+            for q in range(first, min(last, count_h)):
+                low, high = tap, min(taps_h, tap + s.tap_rows)
+                while low < high and q * s.scale_h + shifts[first_shift + low] < 0:
+                    low += 1
+                while low < high and q * s.scale_h + shifts[first_shift + high - 1] >= s.in_h:
+                    high -= 1
+                a, a_row = origin + q * s.scale_h * s.width * s.in_channels + group * s.c, s.scale_w * s.in_channels
+                out = (image * s.out_h + out_y + q * s.step_h) * s.out_row + out_x * s.out_pixel + channel
+                offset, taps = 2 * (first_offset + low * entries), (high - low) * entries
                 call(
-                    address, 1, min(n, s.rest - column), k, taps, source, a + count_w * a_row, a_row, 1, packed, panel,
-                    s.nr, s.panel, y, out + count_w * s.out_pixel, 0, offsets, offset, bias, channel, added,
+                    address, count_w, n, depth, taps, source, a + term, a_row, 1, packed, panel + term * s.nr, s.nr,
+                    s.panel, y, out, s.step_w * s.out_pixel, offsets, offset, bias, channel, added,
                 )  # fmt: skip
+                if column < s.rest:
+                    call(
+                        address, 1, min(n, s.rest - column), depth, taps, source, a + count_w * a_row + term, a_row, 1,
+                        packed, panel + term * s.nr, s.nr, s.panel, y, out + count_w * s.out_pixel, 0, offsets, offset,
+                        bias, channel, added,
+                    )  # fmt: skip

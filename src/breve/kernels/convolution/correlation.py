@@ -19,7 +19,8 @@ from breve.kernels.convolution.taps import Axis, widen
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import threads_for
 
-TAPS_BYTES = 64 << 10  # weights of the taps that are summed up in one call
+TAPS_BYTES = 32 << 10  # weights of what is summed up in one call: they stay near while all rows of a band pass
+LEAST_DEPTH = 64  # terms of a sum, or adding it to the others would be felt
 BAND_BYTES = 512 << 10  # input rows of a band: the more, the fewer are copied twice; about a second-level cache
 CHUNK_BYTES = 16 << 10  # weights that stay in the first-level cache while a row of pixels passes
 TASKS = 16  # pieces of work, at least, if the output has that many rows and panels
@@ -77,6 +78,8 @@ class Sizes(NamedTuple):
     """Taps of all phases."""
     tap_rows: int
     """Rows of taps in one call."""
+    depth: int
+    """Terms of a tap in one call."""
 
 
 class PhaseRow(NamedTuple):
@@ -160,12 +163,14 @@ def plan_correlation(
     columns = max(1, min(panels, CHUNK_BYTES // max(1, panel * item))) * nr
     chunks = -(-k // columns)
     row_bytes = max(len(phase.taps) for phase in w.phases) * c * nr * item
+    entries = max(phase.entries for phase in taps.phases)
     sizes = Sizes(
         batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
         channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
         before if before or after else -1, width, rows, band, columns, chunks,
         splits=min(group * chunks, -(-TASKS // (batch * -(-rows // band)))), nr=nr, panel=panel, taps=len(taps.order),
         tap_rows=max(1, TAPS_BYTES // max(1, row_bytes)),
+        depth=max(LEAST_DEPTH, TAPS_BYTES // (max(1, entries) * nr * item)),
     )  # fmt: skip
     return Correlation(
         sizes, np.array(taps.phases, np.intp), np.array(taps.shifts or [0], np.intp),

@@ -66,7 +66,10 @@ class Direct(Algorithm):
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """The product of im2col's columns by the top's gradient, block by block of pixels."""
-        way = few_channels if few_channels.serves(self.geometry) else correlate_weights
-        way.backward_weights(way.plan_weights(self.geometry, self.dtype), top_diff, bottom_data, weight_diff)
+        g, arrays = self.geometry, (top_diff, bottom_data, weight_diff)
+        if few_channels.serves(g):
+            few_channels.backward_weights(few_channels.plan_weights(g, self.dtype), *arrays, bias_diff)
+            return
+        correlate_weights.backward_weights(correlate_weights.plan_weights(g, self.dtype), *arrays)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)

@@ -1,4 +1,4 @@
-"""The gradient wrt weights where x has few channels: products of rows as they lie in memory.
+"""The gradients wrt weights and bias where x has few channels: products of rows as they lie in memory.
 
     dW[k, c, r, s] += sum_{n, oy, ox} dY[n, oy, ox, k]
                                       x[n, oy stride + r dilation - pad, ox stride + s - pad, c]
@@ -7,6 +7,8 @@ Of a row r of the kernel, all (s, c) that an output pixel sees lie side by side 
 times as many channels further. So a call of the micro-kernel computes the gradient of one row of the kernel: i runs
 over its (s, c), j over output channels, the inner sum over the pixels of a row of dY, and its taps are the rows of a
 band. Only x is copied, between columns of zeros, once for all rows of the kernel; im2col would copy it for each tap.
+
+The bias takes the sum of dY, band by band while it is near: to read dY once more took 12 to 28 % of the time.
 
 The bands are dealt out to parts with sums of their own, which are added up in the order of the parts, so that the
 result does not depend on the threads.
@@ -19,6 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from breve.kernels import microkernel
+from breve.kernels.convolution.bias import plan_sum, readable, sum_pixels
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
@@ -77,33 +80,38 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     )  # fmt: skip
 
 
-def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
-    """Add to `weight_diff`."""
+def backward_weights(
+    s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
+) -> None:
+    """Add to `weight_diff` and `bias_diff`. The sums of bands are added up in float64, as in `bias.py`."""
     threads, dtype = threads_for(s.kernel_h * s.columns * top_diff.size), weight_diff.dtype
     rows = min(s.in_h, (s.band - 1) * s.stride_h + (s.kernel_h - 1) * s.dilation_h + 1)
     buffers = scratch("rows", threads * rows * s.width, dtype).reshape(threads, -1)
     sums = scratch("w", s.parts * s.k * s.kernel_h * s.columns, dtype).reshape(s.parts, -1)
     offsets = np.arange(s.band)[:, None] * np.array([s.stride_h * s.width, s.out_w * s.k], np.int64)
-    correlate_rows(
-        bottom_data.reshape(-1), top_diff.reshape(-1), s, microkernel.brgemm_address(dtype),
-        microkernel.copy_address(dtype), offsets.reshape(-1), buffers, sums,
-    )  # fmt: skip
+    bias_sums = np.zeros((s.parts, 0 if bias_diff is None else s.k))
+    p = plan_sum(dtype, s.k, s.band * s.out_w)
+    correlate_rows(bottom_data.reshape(-1), top_diff.reshape(-1), s, p, offsets.reshape(-1), buffers, sums, bias_sums)
     add_sums(sums, weight_diff.reshape(-1), s)
+    if bias_diff is not None:
+        bias_diff += bias_sums.sum(0).astype(dtype)
 
 
 @launching
-def correlate_rows(x, dy, s, gemm, copy, offsets, buffers, sums):
+def correlate_rows(x, dy, s, p, offsets, buffers, sums, bias_sums):
     """Each task is one part of the bands of all images."""
-    launch(_part, s.parts, buffers.shape[0], (x, dy, s, gemm, copy, offsets, buffers, sums))
+    launch(_part, s.parts, buffers.shape[0], (x, dy, s, p, offsets, buffers, sums, bias_sums))
 
 
 @inline
-def _part(part, worker, x, dy, s, gemm, copy, offsets, buffers, sums):
+def _part(part, worker, x, dy, s, p, offsets, buffers, sums, bias_sums):
     begin, end = s.batch * s.bands * part // s.parts, s.batch * s.bands * (part + 1) // s.parts
+    band_sums = np.empty(s.k, dy.dtype)
     for band in range(begin, end):
         image, first = band // s.bands, band % s.bands * s.band
         last = min(s.out_h, first + s.band)
-        top = _copy_rows(x, image, first, last, buffers[worker], copy, s)
+        row = _copy_rows(x, image, first, last, buffers[worker], p.copy, s)
+        top, at = readable(dy, (image * s.out_h + first) * s.out_w * s.k, (last - first) * s.out_w * s.k, p)
         for r in range(s.kernel_h):
             low, high, shift = first, last, r * s.dilation_h - s.pad_h
             while low < high and low * s.stride_h + shift < 0:
@@ -111,11 +119,15 @@ def _part(part, worker, x, dy, s, gemm, copy, offsets, buffers, sums):
             while low < high and (high - 1) * s.stride_h + shift >= s.in_h:
                 high -= 1
             call(
-                gemm, s.columns, s.k, s.out_w, high - low, buffers[worker],
-                (low * s.stride_h + shift - top) * s.width, 1, s.stride_w * s.c, dy,
-                (image * s.out_h + low) * s.out_w * s.k, s.k, s.nr, sums[part], r * s.columns * s.k, s.k, offsets, 0, x,
-                0, ACCUMULATE if band > begin else 0,
+                p.gemm, s.columns, s.k, s.out_w, high - low, buffers[worker],
+                (low * s.stride_h + shift - row) * s.width, 1, s.stride_w * s.c, top,
+                at + (low - first) * s.out_w * s.k, s.k, s.nr, sums[part], r * s.columns * s.k, s.k, offsets, 0, x, 0,
+                ACCUMULATE if band > begin else 0,
             )  # fmt: skip
+        if bias_sums.shape[1] > 0:
+            sum_pixels(top, at, (last - first) * s.out_w, s.k, band_sums, 0, p)
+            for k in range(s.k):
+                bias_sums[part, k] += band_sums[k]
 
 
 @inline

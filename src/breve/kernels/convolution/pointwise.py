@@ -14,9 +14,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 
 from breve.kernels import microkernel
+from breve.kernels.convolution import correlate_weights, outer_products
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
-from breve.kernels.convolution.correlate_weights import backward_weights, plan_weights
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.gemm import multiply, pack, packed_size
@@ -86,8 +86,9 @@ class Pointwise(Algorithm):
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """The sum over all pixels, cut into parts."""
-        x = self._seen(bottom_data)
-        backward_weights(plan_weights(self._one_row, self.dtype), top_diff, x, weight_diff)
+        x, g = self._seen(bottom_data), self._one_row
+        way = outer_products if outer_products.serves(g, self.dtype) else correlate_weights
+        way.backward_weights(way.plan_weights(g, self.dtype), top_diff, x, weight_diff)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
