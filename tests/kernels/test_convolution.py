@@ -70,6 +70,7 @@ GEOMETRIES = {
     "group_2": geometry(2, 8, 12, (6, 6), 3, pad=1, group=2),
     "group_3_odd": geometry(1, 9, 15, (5, 7), 5, pad=2, group=3),
     "depthwise": geometry(2, 33, 33, (7, 6), 3, pad=1, group=33),
+    "depthwise_wide": geometry(2, 20, 20, (5, 37), 3, pad=1, group=20),
     "depthwise_stride_2": geometry(1, 32, 32, (8, 9), 3, stride=2, pad=1, group=32),
     "depthwise_multiplier": geometry(2, 5, 15, (6, 6), 5, pad=2, group=5),
     "depthwise_7x7": geometry(1, 17, 17, (9, 8), 7, pad=3, group=17),
@@ -203,7 +204,7 @@ def test_depthwise_gives_the_same_past_the_caches(case, dtype, monkeypatch):
     x, w, b, dy = (aligned(array.astype(dtype)) for array in arrays(g))
     found = []
     for least_bytes in (1 << 40, 0):
-        monkeypatch.setattr(streaming, "LEAST_BYTES", least_bytes)
+        monkeypatch.setattr(streaming, "least_bytes", lambda least_bytes=least_bytes: least_bytes)
         plan, y, dx = convolution.plan(g, dtype, "depthwise"), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
         plan.forward(x, w, b, y, relu=True)
         plan.backward_data(dy, w, dx)
@@ -214,7 +215,25 @@ def test_depthwise_gives_the_same_past_the_caches(case, dtype, monkeypatch):
     np.testing.assert_array_equal(dx_past, dx)
 
 
-def test_only_large_arrays_of_whole_lines_go_past_the_caches():
+@pytest.fixture
+def third_level_cache(tmp_path, monkeypatch):
+    """Has `streaming` find what a test writes in place of the size of this processor's cache."""
+    file = tmp_path / "size"
+    monkeypatch.setattr(streaming, "CACHE_SIZE_FILE", file)
+    streaming.least_bytes.cache_clear()
+    yield file
+    streaming.least_bytes.cache_clear()
+
+
+@pytest.mark.parametrize(("text", "bytes_"), [("307200K\n", 300 << 20), ("junk", 32 << 20), (None, 32 << 20)])
+def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text, bytes_):
+    if text is not None:
+        third_level_cache.write_text(text)
+    assert streaming.least_bytes() == bytes_ * 5 / 8
+
+
+def test_only_large_arrays_of_whole_lines_go_past_the_caches(third_level_cache):
+    third_level_cache.write_text("32768K")
     rows = aligned_zeros((6 << 20) + 16, np.float32)
     x, small = rows[: 6 << 20].reshape(-1, 16), rows[:64].reshape(-1, 16)
     assert streaming.stream_flag(small, x) == streaming.stream_flag(x, small) == STREAM

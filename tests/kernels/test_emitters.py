@@ -1,4 +1,4 @@
-"""The smaller emitters (copy, transform, depthwise, prefetch) on the instruction sets that run here, and their text."""
+"""The smaller emitters (copy, transform, depthwise) on the instruction sets that run here, and their text."""
 
 import ctypes
 import re
@@ -165,7 +165,8 @@ def test_depthwise_run_is_the_sum_over_its_taps(isa, dtype, run, channels):
     address = microkernel.depthwise_address(dtype, run, accumulate=False, isa=isa)
     room = w.shape[2]
     invoke(
-        address, x, x[0].size, channels, w, run.taps * room, room, y, channels + 1, len(x), channels, bias, 0
+        address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels + 1, len(x), channels, bias,
+        microkernel.FETCH, 1 << 40, 1 << 30,
     )  # fmt: skip
     expected = np.tile(bias[:channels].astype(float), (run.pixels, 1))
     for pixel, tap, position in depthwise_pairs(run, inside):
@@ -184,7 +185,10 @@ def test_depthwise_run_streams_what_it_would_store(isa, dtype, run):
     address, room = microkernel.depthwise_address(dtype, run, accumulate=False, isa=isa), w.shape[2]
     for y, flag in ((stored, 0), (streamed, microkernel.STREAM)):
         flags = microkernel.RELU | flag
-        invoke(address, x, x[0].size, channels, w, run.taps * room, room, y, channels, len(x), channels, bias, flags)
+        invoke(
+            address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels, len(x), channels, bias,
+            flags, 0, 0,
+        )  # fmt: skip
     np.testing.assert_array_equal(streamed, stored)
     assert stored.max() > 0
 
@@ -205,19 +209,14 @@ def test_depthwise_gradient_is_added_to_the_weights(isa, dtype, run, channels):
     y = np.random.default_rng(1).standard_normal((run.pixels, channels)).astype(dtype)
     before, room = w.copy(), w.shape[2]
     address = microkernel.depthwise_address(dtype, run, accumulate=True, isa=isa)
-    invoke(address, x, x[0].size, channels, w, run.taps * room, room, y, channels, len(x), channels, x, 0)
+    invoke(
+        address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels, len(x), channels, x,
+        microkernel.FETCH, 0, 0,
+    )  # fmt: skip
     expected = before[..., :channels].astype(float)
     for pixel, tap, position in depthwise_pairs(run, inside):
         expected[:, tap] += y[pixel].astype(float) * x[:, position]
     np.testing.assert_allclose(w[..., :channels], expected, rtol=0, atol=NEAR[dtype] * 10)
-
-
-@on_every_set
-@pytest.mark.parametrize("size", [0, 1, 16, 1000])
-def test_prefetch_changes_nothing(isa, size):
-    x = np.arange(1000, dtype=np.float32)
-    invoke(microkernel.prefetch_address(np.float32, isa), x, size)
-    np.testing.assert_array_equal(x, np.arange(1000))
 
 
 @pytest.mark.parametrize("name", list(INSTRUCTION_SETS))

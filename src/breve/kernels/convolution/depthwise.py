@@ -16,7 +16,7 @@ from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.depthwise_plan import STRIPS, PassPlan, plan_pass
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.microkernel import call
+from breve.kernels.microkernel import FETCH, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import stream_flag
@@ -43,7 +43,6 @@ class Depthwise(Algorithm):
         super().__init__(geometry, dtype)
         self._multiplier = geometry.num_output // geometry.channels
         self._channels_pad = (-(-geometry.num_output // LINE) + 1) * LINE  # a line more: taps in different cache sets
-        self._fetch = microkernel.prefetch_address(self.dtype)
         self._plans: dict[str, PassPlan] = {}
 
     def forward(
@@ -69,7 +68,7 @@ class Depthwise(Algorithm):
         parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
         sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
         _accumulate(
-            x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.starts, self._fetch,
+            x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.groups,
             threads_for(self.geometry.flops // 2),
         )  # fmt: skip
         total = sums.reshape(parts, len(p.taps), self._channels_pad).sum(0)[:, : len(weight_diff)]
@@ -95,8 +94,8 @@ class Depthwise(Algorithm):
         start = np.zeros(outputs, self.dtype) if bias is None else bias
         flags = microkernel.RELU * relu | stream_flag(x, y.reshape(-1, outputs))
         _correlate(
-            x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.starts, start,
-            flags, self._fetch, threads_for(self.geometry.flops // 2),
+            x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.groups, start,
+            flags, threads_for(self.geometry.flops // 2),
         )  # fmt: skip
 
     def _plan(self, pass_name: str) -> PassPlan:
@@ -106,63 +105,65 @@ class Depthwise(Algorithm):
 
 
 @launching
-def _correlate(x, w, y, s, phases, addresses, starts, bias, flags, fetch, workers):
+def _correlate(x, w, y, s, phases, addresses, groups, bias, flags, workers):
     """Row by row of all phases; while one is computed, the input rows that only the next one needs are fetched."""
-    args = x, w, y, s, phases, addresses, starts, bias, flags, fetch
-    launch(_row, s.batch * s.outputs, workers, args)
+    launch(_row, s.batch * s.outputs, workers, (x, w, y, s, phases, addresses, groups, bias, flags))
 
 
 @inline
-def _row(work, worker, x, w, y, s, phases, addresses, starts, bias, flags, fetch):
+def _row(work, worker, x, w, y, s, phases, addresses, groups, bias, flags):
     image, o = work // s.outputs, work % s.outputs
-    fetched = False
+    fetch = FETCH
     for phase in phases:
-        first_y, outputs, in_first, rows, w0, w_row, run0, runs = phase
+        first_y, outputs, in_first, rows, w0, w_row, group0, count = phase
         if o < outputs:
             base = in_first + o * s.in_stride
-            first = (max(0, -base) + s.step - 1) // s.step
-            last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
+            first, last = _rows_inside(base, rows, s)
             x_row = (image * s.in_h + base + first * s.step) * s.in_w
             y_row = (image * s.out_h + first_y + o * s.stride) * s.out_w
-            ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
-            for run in range(runs):
-                if not fetched:
-                    begin, end = fresh * run // runs, fresh * (run + 1) // runs
-                    call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
-                start_x, start_y = starts[run0 + run]
+            ahead = ((rows - 1 - first) * s.step + 1) * s.in_w * s.channels
+            for group in range(group0, group0 + count):
+                start_x, start_y, runs, in_step, pixels = groups[group]
                 call(
-                    addresses[run0 + run], x, (x_row + start_x) * s.channels, s.step * s.in_w * s.channels,
-                    s.channels, w, w0 + first * w_row, w_row, s.w_tap, y, (y_row + start_y) * s.channels, s.y_col,
-                    last - first, s.channels, bias, 0, flags,
+                    addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
+                    s.step * s.in_w * s.channels, s.channels, w, w0 + first * w_row, w_row, s.w_tap, y,
+                    (y_row + start_y) * s.channels, pixels * s.y_col, s.y_col, last - first, s.channels, bias, 0,
+                    flags | fetch, ahead, s.in_w * s.channels,
                 )  # fmt: skip
-            fetched = True
+            fetch = 0
+
+
+@inline
+def _rows_inside(base, rows, s):
+    """Which of `rows` rows of taps, the first at row `base` of the input, lie inside the image."""
+    first = (max(0, -base) + s.step - 1) // s.step
+    return first, max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
 
 
 @launching
-def _accumulate(x, parts, y, s, phase, addresses, starts, fetch, workers):
+def _accumulate(x, parts, y, s, phase, addresses, groups, workers):
     """Strip by strip of rows, each with sums of its own."""
-    launch(_strip, s.batch * s.strips, workers, (x, parts, y, s, phase, addresses, starts, fetch))
+    launch(_strip, s.batch * s.strips, workers, (x, parts, y, s, phase, addresses, groups))
 
 
 @inline
-def _strip(work, worker, x, parts, y, s, phase, addresses, starts, fetch):
-    _, _, in_first, rows, _, w_row, _, runs = phase
+def _strip(work, worker, x, parts, y, s, phase, addresses, groups):
+    _, _, in_first, rows, _, w_row, _, count = phase
     image, strip = work // s.strips, work % s.strips
     parts[work, :] = 0
     for o in range(s.outputs * strip // s.strips, s.outputs * (strip + 1) // s.strips):
         base = in_first + o * s.in_stride
-        first = (max(0, -base) + s.step - 1) // s.step
-        last = max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
+        first, last = _rows_inside(base, rows, s)
         x_row = (image * s.in_h + base + first * s.step) * s.in_w
         y_row = (image * s.out_h + o) * s.out_w
-        ahead, fresh = (image * s.in_h + base + (rows - 1) * s.step + 1) * s.in_w, s.in_stride * s.in_w
-        for run in range(runs):
-            begin, end = fresh * run // runs, fresh * (run + 1) // runs
-            call(fetch, x, (ahead + begin) * s.channels, (end - begin) * s.channels)
+        ahead = ((rows - 1 - first) * s.step + 1) * s.in_w * s.channels
+        for group in range(count):
+            start_x, start_y, runs, in_step, pixels = groups[group]
             call(
-                addresses[run], x, (x_row + starts[run, 0]) * s.channels, s.step * s.in_w * s.channels, s.channels,
-                parts[work], first * w_row, w_row, s.w_tap, y, (y_row + starts[run, 1]) * s.channels, s.channels,
-                last - first, s.channels, x, 0, 0,
+                addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
+                s.step * s.in_w * s.channels, s.channels, parts[work], first * w_row, w_row, s.w_tap, y,
+                (y_row + start_y) * s.channels, pixels * s.channels, s.channels, last - first, s.channels, x, 0, FETCH,
+                ahead, s.in_w * s.channels,
             )  # fmt: skip
 
 

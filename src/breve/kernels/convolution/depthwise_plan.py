@@ -16,7 +16,7 @@ from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel.depthwise import Run
 
-PIXELS, PIXELS_WEIGHTS = 4, 14  # of a run: forward they are sums in registers; for the weights' gradient the taps are
+PIXELS, PIXELS_WEIGHTS = 4, 8  # of a run: forward they are sums in registers; for the weights' gradient the taps are
 STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
 
 
@@ -63,9 +63,21 @@ class PhaseRow(NamedTuple):
     w0: int
     """Where its weights begin."""
     w_row: int
-    run: int
-    """Its first run of pixels."""
+    group: int
+    """Its first group of runs of pixels."""
+    groups: int
+
+
+class RunGroup(NamedTuple):
+    """Runs of pixels of a row, side by side, that one function computes."""
+
+    first_in: int
+    first_out: int
     runs: int
+    in_step: int
+    """Inputs from one run to the next."""
+    pixels: int
+    """Outputs of each."""
 
 
 class PassPlan(NamedTuple):
@@ -75,9 +87,9 @@ class PassPlan(NamedTuple):
     phases: np.ndarray
     """A PhaseRow for each pair of phases."""
     addresses: np.ndarray
-    """Of the functions for all runs of pixels."""
-    starts: np.ndarray
-    """(first input, first output) of each run."""
+    """Of the functions for all groups of runs."""
+    groups: np.ndarray
+    """A RunGroup for each."""
     taps: np.ndarray
     """Places in the kernel in the order of the packed weights."""
 
@@ -107,33 +119,38 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     phases_h, phases_w = ([forward_phase(g, axis)] if forward else backward_phases(g, axis) for axis in (0, 1))
     rows: list[PhaseRow] = []
     addresses: list[int] = []
-    starts: list[tuple[int, int]] = []
+    groups: list[RunGroup] = []
     taps: list[int] = []
     for h in phases_h:
         for w in phases_w:
-            runs = _runs(w, in_shape[1], dtype, pass_name == "backward_weights")
+            found = _groups(w, in_shape[1], h.in_stride, dtype, pass_name == "backward_weights")
             w0, w_row = len(taps) * w_tap, len(w.taps) * w_tap
-            rows.append(PhaseRow(h.first, h.outputs, h.in_first, len(h.taps), w0, w_row, len(starts), len(runs)))
-            addresses += [address for address, _ in runs]
-            starts += [start for _, start in runs]
+            rows.append(PhaseRow(h.first, h.outputs, h.in_first, len(h.taps), w0, w_row, len(groups), len(found)))
+            addresses += [address for address, _ in found]
+            groups += [group for _, group in found]
             taps += [tap_h * g.kernel[1] + tap_w for tap_h in h.taps for tap_w in w.taps]
     h, w = phases_h[0], phases_w[0]
     plane = Plane(  # type: ignore[call-arg]  # two axes: their shapes have two elements
         g.batch, *in_shape, *out_shape, g.num_output, h.stride, h.in_stride, h.step, h.outputs, w_tap,
         w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)),
     )  # fmt: skip
-    return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, starts, taps)))
+    return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, groups, taps)))
 
 
-def _runs(phase: Phase, in_size: int, dtype: Any, accumulate: bool) -> list[tuple[int, tuple[int, int]]]:
-    """A row's runs of pixels: the address of a function, and (first input, first output)."""
+def _groups(phase: Phase, in_size: int, fresh: int, dtype: Any, accumulate: bool) -> list[tuple[int, RunGroup]]:
+    """A row's runs of pixels, those that are alike together: the address of their function, and where they lie."""
     most = PIXELS_WEIGHTS if accumulate else PIXELS
     pixels = -(-phase.outputs // -(-phase.outputs // most))
-    runs = []
+    groups: list[tuple[int, RunGroup]] = []
     for o in range(0, phase.outputs, pixels):
         count, start = min(pixels, phase.outputs - o), phase.in_first + o * phase.in_stride
         end = (count - 1) * phase.in_stride + (len(phase.taps) - 1) * phase.step + 1
         first, last = max(0, -start), min(end, in_size - start)
-        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last))
-        runs.append((microkernel.depthwise_address(dtype, run, accumulate), (start, phase.first + o * phase.stride)))
-    return runs
+        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last), fresh)
+        address = microkernel.depthwise_address(dtype, run, accumulate)
+        if groups and groups[-1][0] == address:
+            groups[-1] = address, groups[-1][1]._replace(runs=groups[-1][1].runs + 1)
+        else:
+            first_out = phase.first + o * phase.stride
+            groups.append((address, RunGroup(start, first_out, 1, count * phase.in_stride, count)))
+    return groups

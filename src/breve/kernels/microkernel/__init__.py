@@ -20,16 +20,16 @@ from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.copy import emit_copy
-from breve.kernels.microkernel.depthwise import STREAM, Run, emit_accumulate, emit_correlate
+from breve.kernels.microkernel.depthwise import FETCH, STREAM, Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.maximum import emit_maximum
-from breve.kernels.microkernel.prefetch import emit_prefetch
 from breve.kernels.microkernel.transform import Matrix, emit_transform
 from breve.kernels.microkernel.transpose import emit_transpose
 
 __all__ = [
     "ACCUMULATE",
     "BIAS",
+    "FETCH",
     "INSTRUCTION_SETS",
     "RELU",
     "STREAM",
@@ -42,7 +42,6 @@ __all__ = [
     "function_address",
     "host_instruction_set",
     "maximum_address",
-    "prefetch_address",
     "tile_columns",
     "tile_rows",
     "transform_address",
@@ -83,11 +82,6 @@ def depthwise_address(dtype: Any, run: Run, accumulate: bool, isa: InstructionSe
 def maximum_address(dtype: Any, isa: InstructionSet | None = None) -> int:
     """Address of the maximum of a window, for all channels of a pixel. See `maximum.py`."""
     return function_address(emit_maximum, "maximum", np.dtype(dtype).char, isa=isa or host_instruction_set())
-
-
-def prefetch_address(dtype: Any, isa: InstructionSet | None = None) -> int:
-    """Address of a function that fetches memory into the second-level cache. See `prefetch.py`."""
-    return function_address(emit_prefetch, "prefetch", np.dtype(dtype).char, isa=isa or host_instruction_set())
 
 
 def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:
