@@ -12,6 +12,7 @@ import argparse
 import tempfile
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -20,6 +21,14 @@ from breve import SGDSolver, get_num_threads
 from breve.proto import NetParameter
 from breve.proto.text import parse
 from timing import median_ms
+
+
+def random_labels(batch):
+    """Of the first ten classes: not one class for all, which a net learns in a step and then has no gradients."""
+    return np.random.default_rng(0).integers(0, 10, batch)
+
+
+LEARNING_RATE = 1e-5  # the weights stay what they are: VGG diverges at a rate that others learn with
 
 
 class TorchNet(nn.Module):
@@ -80,11 +89,11 @@ def pooling(p):
 def torch_step(net_param, shapes, memory_format, compiled):
     torch.manual_seed(0)
     data = torch.randn(shapes["data"]).to(memory_format=memory_format)
-    label = torch.full((shapes["label"][0],), 3)
+    label = torch.from_numpy(random_labels(shapes["label"][0]))
     model = TorchNet(net_param, shapes)
     model(data, label)
     model = model.to(memory_format=memory_format)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
+    optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE, momentum=0.9, weight_decay=5e-4)
     run = torch.compile(model) if compiled else model
 
     def step():
@@ -110,11 +119,15 @@ def measure(name, args):
         path = Path(folder)
         (path / f"{name}.prototxt").write_text(nets.NETS[name]())
         (path / "solver.prototxt").write_text(
-            nets.solver(name).replace(f'"{name}.prototxt"', f'"{path}/{name}.prototxt"')
+            nets.solver(name)
+            .replace(f'"{name}.prototxt"', f'"{path}/{name}.prototxt"')
+            .replace("base_lr: 0.01", f"base_lr: {LEARNING_RATE}")
         )
         solver = SGDSolver(str(path / "solver.prototxt"))
         solver.step(1)
         solver.net.layers[0].forward = lambda bottom, top: None  # PyTorch keeps its batch, too
+        labels = solver.net.blobs["label"].data
+        labels[...] = random_labels(len(labels))
         ours = median_ms(lambda: solver.step(1), args.steps)
         net = solver.net
         shapes = {blob: net.blobs[blob].shape for blob in net.blobs}

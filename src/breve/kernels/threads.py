@@ -4,6 +4,8 @@ Kernels take turns: each uses all threads, so two Python threads that call kerne
 fighting for them, and numba's `workqueue` layer, which dies when entered twice, is safe. A process forked from one that
 has run kernels on GNU OpenMP cannot use its threads; there kernels run on one thread. Results are the same bit for bit
 in any case, because work is cut by the problem and never by the number of threads.
+
+Denormal numbers count as zero in kernels: their threads always flush them, the calling thread while a kernel runs.
 """
 
 from __future__ import annotations
@@ -17,9 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from numba import prange
 from numba.core.caching import IndexDataCacheFile
 
 from breve.errors import BreveError
+from breve.kernels.microkernel.denormals import flush_denormals, restore_denormals
 
 # GNU OpenMP reads them when numba's first parallel kernel loads it. A thread that waits spins for some 50 us, so that
 # one kernel after another starts in 3 us instead of 70 (the time it takes to wake a thread), and then sleeps: spinning
@@ -30,7 +35,10 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 SMALL = 1 << 19  # multiplications of matrices: 15 us of one core at 35 G a second
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
-_COMPILING = [Path(__file__).parent / name for name in ("threads.py", "microkernel/call.py", "microkernel/launch.py")]
+_COMPILING = [
+    Path(__file__).parent / name
+    for name in ("threads.py", "microkernel/call.py", "microkernel/launch.py", "microkernel/denormals.py")
+]
 _HELPER = {**_OPTIONS, "no_cpython_wrapper": True}  # Python does not call it: quicker to compile
 
 
@@ -95,10 +103,15 @@ def _taking_turns(function: Any, compiled: Any) -> Any:
     @functools.wraps(function)
     def run(*args: Any) -> Any:
         with _state.turn:
-            if not _state.forked and getattr(_local, "count", 0) != _state.count:
-                numba.set_num_threads(_state.count)
-                _local.count = _state.count
-            return compiled(*args)
+            before = _flush()
+            try:
+                if not _state.forked and getattr(_local, "count", 0) != _state.count:
+                    numba.set_num_threads(_state.count)
+                    _flush_workers(np.empty(_state.count, np.int64))
+                    _local.count = _state.count
+                return compiled(*args)
+            finally:
+                _restore(before)
 
     return run
 
@@ -170,6 +183,24 @@ def _renamed(function: Any, suffix: str) -> Any:
     copy.__qualname__ = function.__qualname__ + suffix
     copy.__module__ = function.__module__
     return copy
+
+
+@serial
+def _flush():
+    return flush_denormals()
+
+
+@serial
+def _restore(state):
+    restore_denormals(state)
+
+
+def _flush_each(states):
+    for worker in prange(states.size):
+        states[worker] = flush_denormals()
+
+
+_flush_workers = _compile(_flush_each, parallel=True, **_OPTIONS)
 
 
 class _State:

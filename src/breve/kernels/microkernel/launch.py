@@ -14,6 +14,7 @@ from numba.core import cgutils
 from numba.core.compiler import Flags, compile_extra
 from numba.extending import intrinsic
 
+from breve.kernels.microkernel.denormals import flush_denormals
 from breve.kernels.threads import inline, inline_parallel
 
 _I64 = ir.IntType(64)
@@ -53,6 +54,7 @@ def _drive_alone(thunk, args, count, workers):
 @inline_parallel
 def _drive(thunk, args, count, workers):
     for worker in prange(workers):
+        flush_denormals()  # the thread may be one that another library started
         for task in range(count * worker // workers, count * (worker + 1) // workers):
             _call_thunk(thunk, args, task, worker)
         _finish_stores()
