@@ -1,9 +1,10 @@
 """One training step of whole networks (forward, backward, update) beside PyTorch, in one process.
 
-    python benchmarks/step.py [NET ...] [--steps 5] [--compile] [--layers]
+    python benchmarks/step.py [NET ...] [--steps 7] [--compile] [--layers]
 
 breve trains the prototxt that `nets.py` writes; PyTorch a module made of the same layers, in both memory formats and,
-with `--compile`, through torch.compile. Times are medians in milliseconds; the ratio is PyTorch's best over breve's.
+with `--compile`, through torch.compile. All take turns. Times are medians in milliseconds; the ratio is PyTorch's best
+over breve's.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import nets
 from breve import SGDSolver, get_num_threads
 from breve.proto import NetParameter
 from breve.proto.text import parse
-from timing import median_ms
+from timing import median_ms, medians_ms
 
 
 def random_labels(batch):
@@ -128,15 +129,16 @@ def measure(name, args):
         solver.net.layers[0].forward = lambda bottom, top: None  # PyTorch keeps its batch, too
         labels = solver.net.blobs["label"].data
         labels[...] = random_labels(len(labels))
-        ours = median_ms(lambda: solver.step(1), args.steps)
-        net = solver.net
-        shapes = {blob: net.blobs[blob].shape for blob in net.blobs}
-        net_param = parse(nets.NETS[name](), NetParameter)
-    theirs = {}
+    net = solver.net
+    shapes = {blob: net.blobs[blob].shape for blob in net.blobs}
+    net_param = parse(nets.NETS[name](), NetParameter)
+    runs = {"breve": lambda: solver.step(1)}
     for label, memory_format in (("NCHW", torch.contiguous_format), ("NHWC", torch.channels_last)):
         for compiled in (False, True) if args.compile else (False,):
-            step = torch_step(net_param, shapes, memory_format, compiled)
-            theirs[label + " compiled" * compiled] = median_ms(step, args.steps)
+            runs[label + " compiled" * compiled] = torch_step(net_param, shapes, memory_format, compiled)
+            runs[label + " compiled" * compiled]()
+    theirs = medians_ms(runs, args.steps)
+    ours = theirs.pop("breve")
     best = min(theirs, key=theirs.get)
     print(
         f"{name:14s} breve {ours:9.2f} ms   PyTorch {theirs[best]:9.2f} ms ({best})   {theirs[best] / ours:5.2f}x   "
@@ -151,7 +153,9 @@ def measure(name, args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("net", nargs="*", default=list(nets.NETS))
-    parser.add_argument("--steps", type=int, default=5, help="timed steps; the median counts")
+    parser.add_argument(
+        "--steps", type=int, default=7, help="timed steps, fewer where they are long; the median counts"
+    )
     parser.add_argument("--compile", action="store_true", help="try torch.compile too")
     parser.add_argument("--layers", action="store_true", help="list breve's slowest layers")
     args = parser.parse_args()
