@@ -19,6 +19,7 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
@@ -224,11 +225,7 @@ def add_sums(sums, weight_diff, s, workers):
 
 @inline
 def _add_sums_of_output(k, worker, sums, weight_diff, s):
-    total = sums[0, k * s.row : k * s.row + s.columns]
-    for part in range(1, s.parts):
-        addend = sums[part, k * s.row : k * s.row + s.columns]
-        for i in range(s.columns):
-            total[i] += addend[i]
+    total = add_parts(sums, k * s.row, s.columns)
     diff, taps = weight_diff[k * s.columns : (k + 1) * s.columns], s.kernel_h * s.kernel_w
     for tap in range(taps):
         addend = total[tap * s.c : (tap + 1) * s.c]

@@ -23,6 +23,7 @@ import numpy as np
 from breve.kernels import microkernel
 from breve.kernels.convolution.bias import plan_sum, readable, sum_pixels
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
@@ -152,11 +153,7 @@ def add_sums(sums, weight_diff, s):
 
 @inline
 def _add_sums_of_row(row, worker, sums, weight_diff, s):
-    total = sums[0, row * s.k : (row + 1) * s.k]
-    for part in range(1, s.parts):
-        addend = sums[part, row * s.k : (row + 1) * s.k]
-        for k in range(s.k):
-            total[k] += addend[k]
+    total = add_parts(sums, row * s.k, s.k)
     tap, c = row // s.c, row % s.c
     for k in range(s.k):
         weight_diff[(k * s.c + c) * s.kernel_h * s.kernel_w + tap] += total[k]

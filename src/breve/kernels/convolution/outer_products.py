@@ -19,6 +19,7 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
@@ -78,7 +79,7 @@ def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, we
     sums = scratch("w", s.parts * size, dtype).reshape(s.parts, size)
     workers = threads_for(s.pixels * size)
     multiply_parts(narrow, wide, s, microkernel.brgemm_address(dtype), np.zeros(2, np.int64), sums, workers)
-    add_parts(sums, weight_diff.reshape(-1), s, workers)
+    add_sums(sums, weight_diff.reshape(-1), s, workers)
 
 
 @launching
@@ -104,18 +105,14 @@ def _part(part, worker, narrow, wide, s, gemm, offsets, sums):
 
 
 @launching
-def add_parts(sums, weight_diff, s, workers):
+def add_sums(sums, weight_diff, s, workers):
     """Add the sums of all parts to the gradient, row by row of the narrower side."""
     launch(_add_row, s.group * s.narrow, workers, (sums, weight_diff, s))
 
 
 @inline
 def _add_row(row, worker, sums, weight_diff, s):
-    total = sums[0, row * s.wide : (row + 1) * s.wide]
-    for part in range(1, s.parts):
-        addend = sums[part, row * s.wide : (row + 1) * s.wide]
-        for j in range(s.wide):
-            total[j] += addend[j]
+    total = add_parts(sums, row * s.wide, s.wide)
     start = row // s.narrow * s.narrow * s.wide + row % s.narrow * s.narrow_stride
     for j in range(s.wide):
         weight_diff[start + j * s.wide_stride] += total[j]
