@@ -24,25 +24,25 @@ class PixelSum(NamedTuple):
     one: np.ndarray
     offsets: np.ndarray
     tail: np.ndarray
-    """Room for the last pixels: the micro-kernel reads whole vectors, and an array may end at the end of a page."""
+    """Room of each worker for the last pixels: an array may end at the end of a page."""
 
 
-def plan_sum(dtype: np.dtype, channels: int, pixels: int) -> PixelSum:
+def plan_sum(dtype: np.dtype, channels: int, pixels: int, workers: int) -> PixelSum:
     """For calls of `sum_pixels` with up to so many pixels."""
     nr = microkernel.tile_columns(dtype)
     return PixelSum(
         microkernel.brgemm_address(dtype), microkernel.copy_address(dtype), nr, np.ones(1, dtype),
-        np.zeros(2, np.int64), scratch("tail", channels * pixels + nr, dtype),
+        np.zeros(2, np.int64), scratch("tail", workers * (channels * pixels + nr), dtype).reshape(workers, -1),
     )  # fmt: skip
 
 
 @inline
-def readable(dy, start, size, p):
+def readable(dy, start, size, worker, p):
     """Where to read `size` numbers from `start` on in whole vectors: as they lie, or copied where the array ends."""
-    if start + size < dy.size:
+    if start + size + p.nr <= dy.size:
         return dy, start
-    call(p.copy, 1, size, dy, start, 0, p.tail, 0, 0)
-    return p.tail, 0
+    call(p.copy, 1, size, dy, start, 0, p.tail[worker], 0, 0)
+    return p.tail[worker], 0
 
 
 @inline
@@ -58,8 +58,9 @@ def add_bias_diff(top_diff: np.ndarray, bias_diff: np.ndarray) -> None:
     """bias_diff[k] += sum of top_diff[..., k]; `top_diff` has the channels last and is contiguous."""
     channels, dtype = bias_diff.size, top_diff.dtype
     sums = np.empty((-(-top_diff.size // (channels * ROWS)), channels), dtype)
-    p = plan_sum(dtype, channels, ROWS)
-    _sum_all(top_diff.reshape(-1), channels, sums.reshape(-1), p, threads_for(16 * top_diff.size))
+    workers = threads_for(16 * top_diff.size)
+    p = plan_sum(dtype, channels, ROWS, workers)
+    _sum_all(top_diff.reshape(-1), channels, sums.reshape(-1), p, workers)
     bias_diff += sums.sum(0, dtype=np.float64).astype(dtype)
 
 
@@ -72,5 +73,5 @@ def _sum_all(dy, channels, sums, p, workers):
 def _sum_block(block, worker, dy, channels, sums, p):
     first = block * ROWS * channels
     size = min(ROWS * channels, dy.size - first)
-    source, start = readable(dy, first, size, p)
+    source, start = readable(dy, first, size, worker, p)
     sum_pixels(source, start, size // channels, channels, sums, block * channels, p)

@@ -91,7 +91,7 @@ def backward_weights(
     sums = scratch("w", s.parts * s.k * s.kernel_h * s.columns, dtype).reshape(s.parts, -1)
     offsets = np.arange(s.band)[:, None] * np.array([s.stride_h * s.width, s.out_w * s.k], np.int64)
     bias_sums = np.zeros((s.parts, 0 if bias_diff is None else s.k))
-    p = plan_sum(dtype, s.k, s.band * s.out_w)
+    p = plan_sum(dtype, s.k, s.band * s.out_w, threads)
     correlate_rows(bottom_data.reshape(-1), top_diff.reshape(-1), s, p, offsets.reshape(-1), buffers, sums, bias_sums)
     add_sums(sums, weight_diff.reshape(-1), s)
     if bias_diff is not None:
@@ -112,7 +112,7 @@ def _part(part, worker, x, dy, s, p, offsets, buffers, sums, bias_sums):
         image, first = band // s.bands, band % s.bands * s.band
         last = min(s.out_h, first + s.band)
         row = _copy_rows(x, image, first, last, buffers[worker], p.copy, s)
-        top, at = readable(dy, (image * s.out_h + first) * s.out_w * s.k, (last - first) * s.out_w * s.k, p)
+        top, at = readable(dy, (image * s.out_h + first) * s.out_w * s.k, (last - first) * s.out_w * s.k, worker, p)
         for r in range(s.kernel_h):
             low, high, shift = first, last, r * s.dilation_h - s.pad_h
             while low < high and low * s.stride_h + shift < 0:

@@ -28,7 +28,7 @@ from breve.kernels.threads import inline, launching, threads_for
 FEW = 128  # channels of the narrower side at most: with 256 packed panels are as fast or faster, with 512 twice as fast
 BLOCK = 96  # pixels: 64 and 128 are alike, 256 up to a fifth slower
 LEAST_BLOCKS = 64  # fewer would leave parts of the work undone while a thread waits
-PARTS = 32
+PARTS, LEAST_PARTS = 32, 16  # of the work; where their sums would take too much memory it is left to other ways
 SUMS_BYTES = 4 << 20
 
 
@@ -51,10 +51,11 @@ class Sizes(NamedTuple):
 
 
 def serves(g: ConvGeometry, dtype: Any) -> bool:
-    """Whether one side is narrow, the other whole vectors, and the pixels are many."""
+    """Whether one side is narrow, the other whole vectors, the pixels many, and the sums of parts not too large."""
     narrow, wide = sorted((g.channels // g.group, g.num_output // g.group))
     lanes = microkernel.host_instruction_set().lanes(dtype)
-    return narrow <= FEW and wide % lanes == 0 and g.batch * math.prod(g.out_shape) >= LEAST_BLOCKS * BLOCK
+    pixels = g.batch * math.prod(g.out_shape)
+    return narrow <= FEW and wide % lanes == 0 and pixels >= LEAST_BLOCKS * BLOCK and _parts(g, dtype) >= LEAST_PARTS
 
 
 def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
@@ -64,11 +65,14 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     (narrow, narrow_pixel, narrow_stride), (wide, wide_pixel, wide_stride) = sides if c <= k else sides[::-1]
     pixels = g.batch * math.prod(g.out_shape)
     blocks = -(-pixels // BLOCK)
-    parts = max(1, min(PARTS, SUMS_BYTES // (g.num_output * c * np.dtype(dtype).itemsize)))
     return Sizes(
-        pixels, narrow, narrow_pixel, wide, wide_pixel, g.group, narrow_stride, wide_stride, blocks, parts,
+        pixels, narrow, narrow_pixel, wide, wide_pixel, g.group, narrow_stride, wide_stride, blocks, _parts(g, dtype),
         microkernel.tile_columns(dtype),
     )  # fmt: skip
+
+
+def _parts(g: ConvGeometry, dtype: Any) -> int:
+    return min(PARTS, SUMS_BYTES // (g.num_output * g.channels // g.group * np.dtype(dtype).itemsize))
 
 
 def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:

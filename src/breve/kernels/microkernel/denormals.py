@@ -1,8 +1,8 @@
 """Numbers too small for a full significand count as zero in kernels.
 
-Below 1.2e-38 (float32) arithmetic takes some 150 cycles a number on Intel's processors, and nets get there: by the
-probabilities of a softmax that is sure, by the momentum of a weight whose gradient stays zero. LeNet on a batch that it
-had learned took 240 ms a step instead of 9.
+Below 1.2e-38 (float32) arithmetic is many times slower on Intel's processors, and nets get there: by the probabilities
+of a softmax that is sure, by the momentum of a weight whose gradient stays zero. LeNet on a batch that it had learned
+took 240 ms a step instead of 9.
 """
 
 from __future__ import annotations

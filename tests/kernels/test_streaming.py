@@ -1,0 +1,36 @@
+"""What is written past the caches."""
+
+import numpy as np
+import pytest
+
+from breve.blob import aligned_zeros
+from breve.kernels import streaming
+from breve.kernels.microkernel import STREAM
+
+
+@pytest.fixture
+def third_level_cache(tmp_path, monkeypatch):
+    """Has `streaming` find what a test writes in place of the size of this processor's cache."""
+    file = tmp_path / "size"
+    monkeypatch.setattr(streaming, "CACHE_SIZE_FILE", file)
+    streaming.least_bytes.cache_clear()
+    yield file
+    streaming.least_bytes.cache_clear()
+
+
+@pytest.mark.parametrize(("text", "bytes_"), [("307200K\n", 300 << 20), ("junk", 32 << 20), (None, 32 << 20)])
+def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text, bytes_):
+    if text is not None:
+        third_level_cache.write_text(text)
+    assert streaming.least_bytes() == bytes_ * 5 / 8
+
+
+def test_only_large_arrays_of_whole_lines_go_past_the_caches(third_level_cache):
+    third_level_cache.write_text("32768K")
+    rows = aligned_zeros((6 << 20) + 16, np.float32)
+    x, small = rows[: 6 << 20].reshape(-1, 16), rows[:64].reshape(-1, 16)
+    assert streaming.stream_flag(small, x) == streaming.stream_flag(x, small) == STREAM
+    assert streaming.stream_flag(small, small) == 0
+    assert streaming.stream_flag(x, rows[1 : 1 + (6 << 20)].reshape(-1, 16)) == 0
+    assert streaming.stream_flag(x, x.reshape(-1, 24)) == 0
+    assert streaming.stream_flag(x, rows[: 6 << 20].reshape(-1, 24)[:, :16]) == 0
