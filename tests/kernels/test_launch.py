@@ -1,10 +1,13 @@
 """Loops over tasks: every task once, by the worker whose run it is, whatever the number of threads."""
 
+import re
+
+import numba
 import numpy as np
 import pytest
 
 from breve.kernels.microkernel.launch import launch
-from breve.kernels.threads import get_num_threads, inline, launching, set_num_threads
+from breve.kernels.threads import get_num_threads, inline, inline_allocating, launching, set_num_threads
 
 
 @inline
@@ -57,3 +60,34 @@ def test_tuples_and_arrays_of_any_type_reach_the_body(dtype):
     total = np.zeros(5, dtype)
     add((3, 4, 5), np.array([1, 2], dtype), total, get_num_threads())
     assert total.tolist() == [8, 11, 8, 11, 8]
+
+
+def fill_one_of_two(task, worker, first, second, numbers):
+    for number in numbers:  # which array, and from where: numba cannot leave the counting out by itself
+        chosen, at = first, number
+        if number % 2:
+            chosen, at = second, 0
+        chosen[at : at + 1 + task] = number
+
+
+borrowing, counting = inline(fill_one_of_two), inline_allocating(fill_one_of_two)
+
+
+def fill_borrowing(first, second, numbers, workers):
+    launch(borrowing, 2, workers, (first, second, numbers))
+
+
+def fill_counting(first, second, numbers, workers):
+    launch(counting, 2, workers, (first, second, numbers))
+
+
+@pytest.mark.parametrize(("fill", "counts"), [(fill_borrowing, False), (fill_counting, True)])
+def test_body_that_borrows_counts_no_references(fill, counts):
+    """Threads that did would pass the cache line of the count to and fro."""
+    arrays, compiled = (np.zeros(9), np.zeros(9)), numba.njit(fill)
+    compiled(*arrays, np.array([4, 3]), 1)
+    assert arrays[0][4:6].tolist() == [4, 4]
+    assert arrays[1][:2].tolist() == [3, 3]
+    (text,) = compiled.inspect_llvm().values()
+    body = re.search(r"^define [^\n]*fill_one_of_two.*?^}", text, re.MULTILINE | re.DOTALL)
+    assert ("NRT_incref" in body.group()) == counts

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import prange
 
-from breve.kernels.threads import inline, kernel
+from breve.kernels.threads import inline, inline_allocating, kernel
 
 BLOCK_SIZE = 16384  # elements: two blocks of float32 fit in 128 KB of second-level cache
 LEAST_ROWS, MOST_ROWS = 32, 512  # fewer are not worth their sums; more would cost sums in float32 their last digits
@@ -27,7 +27,7 @@ def _blocks(rows, channels):
     return block, (rows + block - 1) // block
 
 
-@inline
+@inline_allocating
 def _add_blocks(partial, total):
     """total (groups, channels) = the sum over blocks of partial (groups, blocks, channels), in float64."""
     groups, blocks, channels = partial.shape

@@ -34,12 +34,13 @@ os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 SMALL = 1 << 19  # multiplications of matrices: 15 us of one core at 35 G a second
 
-_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
+_OPTIONS = {"_nrt": True, "nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 _COMPILING = [
     Path(__file__).parent / name
     for name in ("threads.py", "microkernel/call.py", "microkernel/launch.py", "microkernel/denormals.py")
 ]
 _HELPER = {**_OPTIONS, "no_cpython_wrapper": True}  # Python does not call it: quicker to compile
+_BORROWING = {**_HELPER, "_nrt": False}
 
 
 def set_num_threads(count: int) -> None:
@@ -73,13 +74,22 @@ def serial(function: Any) -> Any:
 
 
 def inline(function: Any) -> Any:
-    """Compile a serial helper of the kernels in its file. It is for them alone: a call from Python would crash."""
+    """Compile a serial helper of the kernels in its file. It is for them alone: a call from Python would crash.
+
+    It borrows its arrays and makes none. numba counts references to arrays, and threads that count up and down in turn
+    pass one cache line to and fro: that took up to half of the time of small convolutions on two cores.
+    """
+    return _compile(function, **_BORROWING)
+
+
+def inline_allocating(function: Any) -> Any:
+    """The same for a helper that makes arrays."""
     return _compile(function, **_HELPER)
 
 
 def inline_sum(function: Any) -> Any:
     """The same for a sum whose terms may be added in another order, so that it runs on vectors."""
-    return _compile(function, fastmath={"reassoc", "contract"}, **_HELPER)
+    return _compile(function, fastmath={"reassoc", "contract"}, **_BORROWING)
 
 
 def inline_parallel(function: Any) -> Any:

@@ -37,17 +37,17 @@ def plan_sum(dtype: np.dtype, channels: int, pixels: int, workers: int) -> Pixel
 
 
 @inline
-def readable(dy, start, size, worker, p):
-    """Where to read `size` numbers from `start` on in whole vectors: as they lie, or copied where the array ends."""
+def copies_tail(dy, start, size, worker, p):
+    """Whether `size` numbers from `start` on cannot be read in whole vectors as they lie; then they are in the tail."""
     if start + size + p.nr <= dy.size:
-        return dy, start
+        return False
     call(p.copy, 1, size, dy, start, 0, p.tail[worker], 0, 0)
-    return p.tail[worker], 0
+    return True
 
 
 @inline
 def sum_pixels(dy, start, pixels, channels, sums, at, p):
-    """sums[at + k] = the sum over pixels of dy[start + pixel channels + k], which is `readable`."""
+    """sums[at + k] = the sum over pixels of dy[start + pixel channels + k], where whole vectors can be read."""
     call(
         p.gemm, 1, channels, pixels, 1, p.one, 0, 0, 0, dy, start, channels, p.nr, sums, at, 0, p.offsets, 0, p.one, 0,
         0,
@@ -72,6 +72,7 @@ def _sum_all(dy, channels, sums, p, workers):
 @inline
 def _sum_block(block, worker, dy, channels, sums, p):
     first = block * ROWS * channels
-    size = min(ROWS * channels, dy.size - first)
-    source, start = readable(dy, first, size, worker, p)
-    sum_pixels(source, start, size // channels, channels, sums, block * channels, p)
+    size, source = min(ROWS * channels, dy.size - first), dy
+    if copies_tail(dy, first, size, worker, p):
+        source, first = p.tail[worker], 0
+    sum_pixels(source, first, size // channels, channels, sums, block * channels, p)

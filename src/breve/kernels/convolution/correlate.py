@@ -12,7 +12,7 @@ import numpy as np
 
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
-from breve.kernels.threads import inline, launching
+from breve.kernels.threads import inline, inline_allocating, launching
 
 CHANNELS = 16  # whose weights are rearranged together: they stay in the first-level cache
 
@@ -37,7 +37,7 @@ def _pack_panel(panel, worker, weight, packed, s, order, group_size, k_stride, j
         _pack_pixels(weight, start, first, count, packed, at, s, order, k_stride, j_stride)
 
 
-@inline
+@inline_allocating
 def _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride, copy, transpose):
     """One panel of output channels: some kernels at a time are turned over, then their taps put in order."""
     kernel = min(k_stride, j_stride)  # its taps lie one after another

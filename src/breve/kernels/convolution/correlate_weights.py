@@ -225,7 +225,8 @@ def add_sums(sums, weight_diff, s, workers):
 
 @inline
 def _add_sums_of_output(k, worker, sums, weight_diff, s):
-    total = add_parts(sums, k * s.row, s.columns)
+    add_parts(sums, k * s.row, s.columns)
+    total = sums[0, k * s.row : k * s.row + s.columns]
     diff, taps = weight_diff[k * s.columns : (k + 1) * s.columns], s.kernel_h * s.kernel_w
     for tap in range(taps):
         addend = total[tap * s.c : (tap + 1) * s.c]

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from breve.kernels import microkernel
-from breve.kernels.convolution.bias import plan_sum, readable, sum_pixels
+from breve.kernels.convolution.bias import copies_tail, plan_sum, sum_pixels
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
@@ -90,29 +90,31 @@ def backward_weights(
     buffers = scratch("rows", threads * rows * s.width, dtype).reshape(threads, -1)
     sums = scratch("w", s.parts * s.k * s.kernel_h * s.columns, dtype).reshape(s.parts, -1)
     offsets = np.arange(s.band)[:, None] * np.array([s.stride_h * s.width, s.out_w * s.k], np.int64)
-    bias_sums = np.zeros((s.parts, 0 if bias_diff is None else s.k))
+    band_sums, bias_sums = np.empty((threads, s.k), dtype), np.zeros((s.parts, 0 if bias_diff is None else s.k))
     p = plan_sum(dtype, s.k, s.band * s.out_w, threads)
-    correlate_rows(bottom_data.reshape(-1), top_diff.reshape(-1), s, p, offsets.reshape(-1), buffers, sums, bias_sums)
+    x, dy = bottom_data.reshape(-1), top_diff.reshape(-1)
+    correlate_rows(x, dy, s, p, offsets.reshape(-1), buffers, sums, band_sums, bias_sums)
     add_sums(sums, weight_diff.reshape(-1), s)
     if bias_diff is not None:
         bias_diff += bias_sums.sum(0).astype(dtype)
 
 
 @launching
-def correlate_rows(x, dy, s, p, offsets, buffers, sums, bias_sums):
+def correlate_rows(x, dy, s, p, offsets, buffers, sums, band_sums, bias_sums):
     """Each task is one part of the bands of all images."""
-    launch(_part, s.parts, buffers.shape[0], (x, dy, s, p, offsets, buffers, sums, bias_sums))
+    launch(_part, s.parts, buffers.shape[0], (x, dy, s, p, offsets, buffers, sums, band_sums, bias_sums))
 
 
 @inline
-def _part(part, worker, x, dy, s, p, offsets, buffers, sums, bias_sums):
+def _part(part, worker, x, dy, s, p, offsets, buffers, sums, band_sums, bias_sums):
     begin, end = s.batch * s.bands * part // s.parts, s.batch * s.bands * (part + 1) // s.parts
-    band_sums = np.empty(s.k, dy.dtype)
     for band in range(begin, end):
         image, first = band // s.bands, band % s.bands * s.band
         last = min(s.out_h, first + s.band)
         row = _copy_rows(x, image, first, last, buffers[worker], p.copy, s)
-        top, at = readable(dy, (image * s.out_h + first) * s.out_w * s.k, (last - first) * s.out_w * s.k, worker, p)
+        top, at = dy, (image * s.out_h + first) * s.out_w * s.k
+        if copies_tail(dy, at, (last - first) * s.out_w * s.k, worker, p):
+            top, at = p.tail[worker], 0
         for r in range(s.kernel_h):
             low, high, shift = first, last, r * s.dilation_h - s.pad_h
             while low < high and low * s.stride_h + shift < 0:
@@ -126,9 +128,9 @@ def _part(part, worker, x, dy, s, p, offsets, buffers, sums, bias_sums):
                 ACCUMULATE if band > begin else 0,
             )  # fmt: skip
         if bias_sums.shape[1] > 0:
-            sum_pixels(top, at, (last - first) * s.out_w, s.k, band_sums, 0, p)
+            sum_pixels(top, at, (last - first) * s.out_w, s.k, band_sums[worker], 0, p)
             for k in range(s.k):
-                bias_sums[part, k] += band_sums[k]
+                bias_sums[part, k] += band_sums[worker, k]
 
 
 @inline
@@ -153,7 +155,7 @@ def add_sums(sums, weight_diff, s):
 
 @inline
 def _add_sums_of_row(row, worker, sums, weight_diff, s):
-    total = add_parts(sums, row * s.k, s.k)
+    add_parts(sums, row * s.k, s.k)
     tap, c = row // s.c, row % s.c
     for k in range(s.k):
-        weight_diff[(k * s.c + c) * s.kernel_h * s.kernel_w + tap] += total[k]
+        weight_diff[(k * s.c + c) * s.kernel_h * s.kernel_w + tap] += sums[0, row * s.k + k]

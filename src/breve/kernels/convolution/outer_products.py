@@ -116,7 +116,8 @@ def add_sums(sums, weight_diff, s, workers):
 
 @inline
 def _add_row(row, worker, sums, weight_diff, s):
-    total = add_parts(sums, row * s.wide, s.wide)
+    add_parts(sums, row * s.wide, s.wide)
+    total = sums[0, row * s.wide : (row + 1) * s.wide]
     start = row // s.narrow * s.narrow * s.wide + row % s.narrow * s.narrow_stride
     for j in range(s.wide):
         weight_diff[start + j * s.wide_stride] += total[j]

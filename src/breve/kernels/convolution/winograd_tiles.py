@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from breve.kernels.microkernel import call
-from breve.kernels.threads import inline
+from breve.kernels.threads import inline, inline_allocating
 
 LINE = 16  # elements of a cache line or more
 CHANNELS = 16  # whose weights are rearranged together: they stay in the first-level cache
@@ -148,16 +148,18 @@ def _to_points(
         x0 += (image * height + row) * row_size
         call(address, x, x0, step * row_size, step * channels, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
         return
+    low, high = _whole_blocks(x0, size, step * channels, count, row_size)
     for i in range(size):
-        start = (image * height + row + i * step) * row_size
+        start, at = (image * height + row + i * step) * row_size, i * size * count
+        if not 0 <= row + i * step < height:
+            edge[at : at + size * count] = 0
+            continue
         for j in range(size):
-            at, within = (i * size + j) * count, x0 + j * step * channels
-            low = min(count, max(0, -within))
-            high = max(low, min(count, row_size - within)) if 0 <= row + i * step < height else low
-            edge[at : at + low] = 0
-            if low < high:
-                call(code.copy, 1, high - low, x, start + within + low, 0, edge, at + low, 0)
-            edge[at + high : at + count] = 0
+            if j < low or j >= high:
+                _copy_clipped(x, start, x0 + j * step * channels, row_size, edge, at + j * count, count, code.copy)
+        if low < high:
+            within = start + x0 + low * step * channels
+            call(code.copy, high - low, count, x, within, step * channels, edge, at + low * count, count)
     call(address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
 
 
@@ -191,17 +193,41 @@ def _from_points(code, m, m0, m_point, y, bias, relu, first, count, image, row, 
         code.from_points, m, m0, s.n * m_point, m_point, s.nr, edge, 0, s.m * count, count, s.nr, count, bias, first,
         relu,
     )  # fmt: skip
+    first_whole, last_whole = _whole_blocks(y0, s.m, pixel, count, row_size)
     for i in range(s.m):
         if 0 <= row + i * s.out_step < s.out_h:
-            start = (image * s.out_h + row + i * s.out_step) * row_size
+            start, at = (image * s.out_h + row + i * s.out_step) * row_size, i * s.m * count
             for j in range(s.m):
-                at, within = (i * s.m + j) * count, y0 + j * pixel
+                within = y0 + j * pixel
                 low, high = max(0, -within), min(count, row_size - within)
-                if low < high:
-                    call(code.copy, 1, high - low, edge, at + low, 0, y, start + within + low, 0)
+                if low < high and not first_whole <= j < last_whole:
+                    call(code.copy, 1, high - low, edge, at + j * count + low, 0, y, start + within + low, 0)
+            if first_whole < last_whole:
+                call(
+                    code.copy, last_whole - first_whole, count, edge, at + first_whole * count, count, y,
+                    start + y0 + first_whole * pixel, pixel,
+                )  # fmt: skip
 
 
 @inline
+def _whole_blocks(x0, blocks, step, count, row_size):
+    """Which of some blocks of `count` elements, the first at x0 and `step` apart, lie in a row: from one to another."""
+    low = min(blocks, max(0, (step - 1 - x0) // step))
+    return low, max(low, min(blocks, (row_size - count - x0) // step + 1))
+
+
+@inline
+def _copy_clipped(x, start, within, row_size, edge, at, count, copy):
+    """A block of a row, of which the elements before and behind the row are zeros."""
+    low = min(count, max(0, -within))
+    high = max(low, min(count, row_size - within))
+    edge[at : at + low] = 0
+    if low < high:
+        call(copy, 1, high - low, x, start + within + low, 0, edge, at + low, 0)
+    edge[at + high : at + count] = 0
+
+
+@inline_allocating
 def pack_panel(weight, lie, group, panel, u, u0, u_point, s, transpose):
     """Transform the weights of one panel of outputs, some channels at a time."""
     taps, first = s.kernel * s.kernel, panel * s.nr
@@ -218,7 +244,7 @@ def pack_panel(weight, lie, group, panel, u, u0, u_point, s, transpose):
             )  # fmt: skip
 
 
-@inline
+@inline_allocating
 def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, code):
     """Transform one panel of the weights' gradient back, some channels at a time, and add it."""
     taps, first = s.kernel * s.kernel, panel * s.nr

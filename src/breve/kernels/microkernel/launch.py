@@ -66,7 +66,7 @@ def _launch(typingctx: Any, body: Any, count: Any, workers: Any, args: Any) -> A
 
     def codegen(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         _, tasks, threads, packed = values
-        compiled = _compile_body(typingctx, context, body.dispatcher.py_func, argument_types)
+        compiled = _compile_body(typingctx, context, body.dispatcher, argument_types)
         place = cgutils.alloca_once_value(builder, packed)
         thunk = _emit_thunk(context, builder.module, compiled, argument_types, place.type)
         context.add_linking_libs([drive.library for drive in drives])
@@ -90,18 +90,20 @@ thread is touched.
 """
 
 
-def _compile_body(typingctx: Any, context: Any, function: Any, argument_types: Any) -> Any:
+def _compile_body(typingctx: Any, context: Any, body: Any, argument_types: Any) -> Any:
     """The body for these types, in the library of its caller: optimised and translated once, together with that.
 
     LLVM may take its arrays not to overlap, as it may in a `prange`. Then only it vectorizes loops over three and more
     arrays: a maximum over windows takes a third of the time.
     """
     flags: Any = Flags()
-    flags.nrt = flags.release_gil = flags.noalias = True
+    flags.release_gil = flags.noalias = True
+    flags.nrt = body.targetoptions["_nrt"]
     flags.no_compile = flags.no_cpython_wrapper = flags.no_cfunc_wrapper = True
     flags.error_model = "numpy"
     library = context.active_code_library
-    return compile_extra(typingctx, context, function, argument_types, types.none, flags, {}, library)
+    context = context.subtarget(enable_nrt=flags.nrt)
+    return compile_extra(typingctx, context, body.py_func, argument_types, types.none, flags, {}, library)
 
 
 def _compiled(dispatcher: Any, argument_types: Any) -> Any:
