@@ -197,20 +197,32 @@ def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
         check_backward_weights(plan, g, np.float32)
 
 
-@pytest.mark.parametrize("case", ["depthwise", "depthwise_stride_2", "depthwise_9x9_dilated"])
+STREAMED = {
+    "depthwise": GEOMETRIES["depthwise_stride_2"],
+    "depthwise_dilated": GEOMETRIES["depthwise_9x9_dilated"],
+    "depthwise_no_whole_lines": GEOMETRIES["depthwise"],
+    "winograd": geometry(2, 32, 64, (9, 14), 3, pad=1),
+    "winograd_group_2": geometry(1, 64, 32, (10, 7), 3, group=2),
+    "winograd_group_no_whole_lines": geometry(1, 16, 16, (6, 6), 3, pad=1, group=2),
+    "winograd_no_whole_lines": geometry(1, 15, 17, (6, 6), 3, pad=1),
+    "winograd_blocks": geometry(2, 16, 32, (13, 12), 7, pad=3),
+}
+
+
+@pytest.mark.parametrize("case", STREAMED)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_depthwise_gives_the_same_past_the_caches(case, dtype, monkeypatch):
-    g = GEOMETRIES[case]
+def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
+    g, name = STREAMED[case], case.split("_")[0]
     x, w, b, dy = (aligned(array.astype(dtype)) for array in arrays(g))
     found = []
     for least_bytes in (1 << 40, 0):
         monkeypatch.setattr(streaming, "least_bytes", lambda least_bytes=least_bytes: least_bytes)
-        plan, y, dx = convolution.plan(g, dtype, "depthwise"), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
+        plan, y, dx = convolution.plan(g, dtype, name), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
         plan.forward(x, w, b, y, relu=True)
         plan.backward_data(dy, w, dx)
         found.append((y, dx, streaming.stream_flag(x, y.transpose(0, 2, 3, 1))))
     (y, dx, flag), (y_past, dx_past, flag_past) = found
-    assert (flag, flag_past) == (0, 0 if g.channels == 33 else STREAM)
+    assert (flag, flag_past) == (0, STREAM if g.num_output % 16 == 0 else 0)
     np.testing.assert_array_equal(y_past, y)
     np.testing.assert_array_equal(dx_past, dx)
 

@@ -110,7 +110,7 @@ def test_transform_to_points_reads_the_image_and_writes_panels(isa, dtype, chann
     image = np.full((n, n + 1, channels + 3), np.nan, dtype)
     image[:, :n, :channels] = np.random.default_rng(0).standard_normal((n, n, channels))
     points = np.full((n, n, panels, nr), np.nan, dtype)
-    address = microkernel.transform_address(dtype, matrix_of(bt), "src", isa=isa)
+    address = microkernel.transform_address(dtype, matrix_of(bt), "src", sizes[0], isa=isa)
     row, col = (n + 1) * (channels + 3), channels + 3
     invoke(address, image, row, col, nr, points, n * panels * nr, panels * nr, nr, channels, image, 0)
     expected = np.einsum("iy,yxc,jx->ijc", bt, image[:, :n, :channels].astype(float), bt)
@@ -129,7 +129,7 @@ def test_transform_from_points_adds_bias_and_clamps(isa, dtype, channels, relu):
     points = rng.standard_normal((n, n, panels, nr)).astype(dtype)
     bias = rng.standard_normal(panels * nr).astype(dtype)
     image = np.full((m, m, channels + 2), 7, dtype)
-    address = microkernel.transform_address(dtype, matrix_of(at), "dst", epilogue=True, isa=isa)
+    address = microkernel.transform_address(dtype, matrix_of(at), "dst", 4, epilogue=True, isa=isa)
     row, col = m * (channels + 2), channels + 2
     invoke(address, points, n * panels * nr, panels * nr, nr, image, row, col, nr, channels, bias, relu)
     seen = points.reshape(n, n, -1)[..., :channels].astype(float)
@@ -137,6 +137,30 @@ def test_transform_from_points_adds_bias_and_clamps(isa, dtype, channels, relu):
     expected = np.maximum(expected, 0) if relu else expected
     np.testing.assert_allclose(image[..., :channels], expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
     assert (image[..., channels:] == 7).all()
+
+
+@on_every_set
+@for_both_dtypes
+def test_transform_from_points_streams_what_it_would_store(isa, dtype):
+    at, _, _ = cook_toom(4, 3)
+    (m, n), nr, channels = at.shape, isa.tile_columns(dtype), 2 * LINE_BYTES // np.dtype(dtype).itemsize
+    points = np.random.default_rng(0).standard_normal((n, n, -(-channels // nr), nr)).astype(dtype)
+    found = aligned_zeros(2 * m * m * channels, dtype).reshape(2, m, m, channels)
+    for image, stream in zip(found, (False, True), strict=True):
+        address = microkernel.transform_address(dtype, matrix_of(at), "dst", m, epilogue=True, stream=stream, isa=isa)
+        sizes = (points[0].size, points[0, 0].size, nr), (m * channels, channels, nr, channels)
+        invoke(address, points, *sizes[0], image, *sizes[1], np.zeros(channels, dtype), 0)
+    np.testing.assert_array_equal(found[1], found[0])
+    assert found[0].all()
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+@pytest.mark.parametrize("stream", [False, True])
+def test_transform_text_fetches_or_streams_each_output(name, stream):
+    isa, (at, _, _) = INSTRUCTION_SETS[name], cook_toom(4, 3)
+    text = assembly(emit_transform, "f", matrix_of(at), "dst", 4, True, stream, isa=isa)
+    streamed, fetched = (len(re.findall(rf"^\s+{op}\s", text, re.M)) for op in ("vmovntps", r"prefetch\w+"))
+    assert (streamed, fetched) == ((16, 0) if stream else (0, 2 * 16))  # for whole vectors, and for the masked one
 
 
 def depthwise_arrays(run, dtype, channels, rows=2):

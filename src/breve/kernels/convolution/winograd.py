@@ -39,7 +39,9 @@ from breve.kernels.convolution.winograd_kernels import (
     pack,
 )
 from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Weights
+from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
+from breve.kernels.streaming import stream_flag
 from breve.kernels.threads import physical_cores, threads_for
 
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
@@ -157,6 +159,7 @@ class Winograd(Algorithm):
         """y = x correlated with the weights, which `kept` has in transformed form if it is given."""
         if kept is None:
             weight = self._between_blocks(weight)
+        code = _code(self.outputs, s.kernel, self.dtype.char, self._streams(x, y, s))
         x, weight, y = x.reshape(-1), weight.reshape(-1), y.reshape(-1)
         points, threads = s.n**2, self._threads
         edge = self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
@@ -167,13 +170,18 @@ class Winograd(Algorithm):
                 u = self._buffer("weights", threads, points * (s.chunk * s.c * s.nr + LINE))
             else:
                 u, lie = kept.reshape(1, -1), TRANSFORMED
-            correlate_by_outputs(x, weight, lie, bias, int(relu), y, s, self._code, OFFSETS, v, u, m, edge)
+            correlate_by_outputs(x, weight, lie, bias, int(relu), y, s, code, OFFSETS, v, u, m, edge)
             return
         if kept is None:
             kept = self._buffer("weights", _packed_size(s))
             pack(weight, lie, kept, s, self._code.transpose, threads)
         v, m = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.m_point)))
-        correlate(x, kept, bias, int(relu), y, s, self._code, OFFSETS, v, m, edge)
+        correlate(x, kept, bias, int(relu), y, s, code, OFFSETS, v, m, edge)
+
+    @staticmethod
+    def _streams(x: np.ndarray, y: np.ndarray, s: Sizes) -> bool:
+        """Whether y is better written past the caches, and can be: a group's channels are whole lines too."""
+        return s.k * y.itemsize % LINE_BYTES == 0 and stream_flag(x, y.reshape(-1, s.out_channels)) != 0
 
     def _between_blocks(self, weight: np.ndarray) -> np.ndarray:
         """The weights of the convolution of blocks."""
@@ -274,22 +282,23 @@ def _round_up(size: int, unit: int) -> int:
 
 
 @cache
-def _code(m: int, kernel: int, dtype: str) -> Code:
-    """The generated code of F(m, kernel) and F(kernel, m)."""
+def _code(m: int, kernel: int, dtype: str, stream: bool = False) -> Code:
+    """The generated code of F(m, kernel) and F(kernel, m); with `stream` outputs are written past the caches."""
     at, g, bt = cook_toom(m, kernel)
     weights_at, diff_g, _ = cook_toom(kernel, m)
 
-    def transform(matrix: np.ndarray, masked: str, epilogue: bool = False) -> int:
-        return microkernel.transform_address(dtype, tuple(map(tuple, matrix.tolist())), masked, epilogue)
+    def transform(matrix: np.ndarray, masked: str = "", **options: bool) -> int:
+        rows = tuple(map(tuple, matrix.tolist()))
+        return microkernel.transform_address(dtype, rows, masked, m if masked else 0, **options)
 
     return Code(
         microkernel.brgemm_address(dtype),
         microkernel.copy_address(dtype),
         microkernel.transpose_address(dtype),
         to_points=transform(bt, "src"),
-        from_points=transform(at, "dst", epilogue=True),
-        weights_to_points=transform(g, ""),
-        rotated_to_points=transform(g[:, ::-1], ""),
+        from_points=transform(at, "dst", epilogue=True, stream=stream),
+        weights_to_points=transform(g),
+        rotated_to_points=transform(g[:, ::-1]),
         diff_to_points=transform(diff_g, "src"),
-        weights_from_points=transform(weights_at, ""),
+        weights_from_points=transform(weights_at),
     )

@@ -65,12 +65,14 @@ def transpose_address(dtype: Any, isa: InstructionSet | None = None) -> int:
 
 
 def transform_address(
-    dtype: Any, matrix: Matrix, masked: str = "", epilogue: bool = False, isa: InstructionSet | None = None
-) -> int:
+    dtype: Any, matrix: Matrix, masked: str = "", step: int = 0, epilogue: bool = False, stream: bool = False,
+    isa: InstructionSet | None = None,
+) -> int:  # fmt: skip
     """Address of a transform by a small constant matrix from both sides. See `transform.py`."""
     return function_address(
-        emit_transform, "transform", np.dtype(dtype).char, matrix, masked, epilogue, isa=isa or host_instruction_set()
-    )
+        emit_transform, "transform", np.dtype(dtype).char, matrix, masked, step, epilogue, stream,
+        isa=isa or host_instruction_set(),
+    )  # fmt: skip
 
 
 def depthwise_address(dtype: Any, run: Run, accumulate: bool, isa: InstructionSet | None = None) -> int:
