@@ -287,7 +287,7 @@ def _code(m: int, kernel: int, dtype: str, stream: bool = False) -> Code:
     at, g, bt = cook_toom(m, kernel)
     weights_at, diff_g, _ = cook_toom(kernel, m)
 
-    def transform(matrix: np.ndarray, masked: str = "", **options: bool) -> int:
+    def transform(matrix: np.ndarray, masked: str = "", **options: Any) -> int:
         rows = tuple(map(tuple, matrix.tolist()))
         return microkernel.transform_address(dtype, rows, masked, m if masked else 0, **options)
 
