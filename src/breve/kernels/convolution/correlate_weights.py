@@ -26,14 +26,14 @@ from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
 BLOCK = 320  # pixels at most: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together
-STRIP = 24  # output channels of a strip
+STRIP = 48  # output channels of a strip
 CHUNK = 11 * STRIP  # output channels packed together, at most
-CHUNK_BYTES = 264 << 10  # of a block of pixels they stay in the second-level cache: 256 pixels of 264 channels
+CHUNK_BYTES = 264 << 10  # of a block of pixels they stay in the second-level cache: 128 pixels of 528 channels
 PANELS = 4  # of im2col(x) packed together
-ROWS = 64  # pixels packed together: all that is packed of them is read while it is in the first-level cache
+ROWS = 32  # pixels packed together: all that is packed of them is read while it is in the first-level cache
 PANELS_PER_PIECE = 16  # at least, so that packing dY is little beside multiplying it
 TASKS = 32
-SUMS_BYTES = 4 << 20
+SUMS_BYTES = 8 << 20
 LINE = 16
 
 
@@ -89,10 +89,12 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     unit_taps = g.kernel[1] if touch else 1
     panels, chunks, size = -(-taps * c // nr), -(-k // CHUNK), np.dtype(dtype).itemsize
     chunk = -(-k // (chunks * STRIP)) * STRIP  # even ones: x is packed again for each of them
-    block = min(BLOCK, CHUNK_BYTES // (chunk * size))
-    blocks = -(-pixels // block)
+    blocks = -(-pixels // min(BLOCK, CHUNK_BYTES // (chunk * size)))
     row = panels * nr + LINE
-    parts = max(1, min(blocks, TASKS, SUMS_BYTES // (g.num_output * row * size)))
+    most_parts = max(1, min(blocks, TASKS, SUMS_BYTES // (g.num_output * row * size)))
+    parts = 1 << most_parts.bit_length() - 1  # as many for each thread; three for two threads would take a third longer
+    block = -(-pixels // (parts * -(-blocks // parts)))
+    blocks = -(-pixels // block)
     in_place = taps == parts == 1
     pieces = max(1, min(panels // PANELS_PER_PIECE, -(-TASKS // (g.group * chunks * parts))))
     window = (*g.kernel, *g.stride, *g.pad, *g.dilation)
