@@ -211,7 +211,7 @@ def test_depthwise_run_streams_what_it_would_store(isa, dtype, run):
         flags = microkernel.RELU | flag
         invoke(
             address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels, len(x), channels, bias,
-            flags, 0, 0,
+            flags, 0, 0, 0,
         )  # fmt: skip
     np.testing.assert_array_equal(streamed, stored)
     assert stored.max() > 0
@@ -235,7 +235,7 @@ def test_depthwise_gradient_is_added_to_the_weights(isa, dtype, run, channels):
     address = microkernel.depthwise_address(dtype, run, accumulate=True, isa=isa)
     invoke(
         address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels, len(x), channels, x,
-        microkernel.FETCH, 0, 0,
+        microkernel.FETCH, 0, 0, 0,
     )  # fmt: skip
     expected = before[..., :channels].astype(float)
     for pixel, tap, position in depthwise_pairs(run, inside):

@@ -16,6 +16,7 @@ from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.depthwise_plan import STRIPS, PassPlan, plan_pass
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import FETCH, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
@@ -68,11 +69,9 @@ class Depthwise(Algorithm):
         parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
         sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
         _accumulate(
-            x, sums, top_diff.reshape(-1), p.plane, p.phases[0], p.addresses, p.groups,
-            threads_for(self.geometry.flops // 2),
+            x, sums, top_diff.reshape(-1), weight_diff.reshape(len(weight_diff), -1), p.plane, p.phases[0], p.addresses,
+            p.groups, threads_for(self.geometry.flops // 2),
         )  # fmt: skip
-        total = sums.reshape(parts, len(p.taps), self._channels_pad).sum(0)[:, : len(weight_diff)]
-        weight_diff += total.T.reshape(weight_diff.shape)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
@@ -128,7 +127,7 @@ def _row(work, worker, x, w, y, s, phases, addresses, groups, bias, flags):
                     addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
                     s.step * s.in_w * s.channels, s.channels, w, w0 + first * w_row, w_row, s.w_tap, y,
                     (y_row + start_y) * s.channels, pixels * s.y_col, s.y_col, last - first, s.channels, bias, 0,
-                    flags | fetch, ahead, s.in_w * s.channels,
+                    flags | fetch, ahead, s.in_w * s.channels, pixels * s.y_col,
                 )  # fmt: skip
             fetch = 0
 
@@ -141,9 +140,10 @@ def _rows_inside(base, rows, s):
 
 
 @launching
-def _accumulate(x, parts, y, s, phase, addresses, groups, workers):
-    """Strip by strip of rows, each with sums of its own."""
+def _accumulate(x, parts, y, weight_diff, s, phase, addresses, groups, workers):
+    """Strip by strip of rows, each with sums of its own; then their sum, tap by tap."""
     launch(_strip, s.batch * s.strips, workers, (x, parts, y, s, phase, addresses, groups))
+    launch(_add_tap, weight_diff.shape[1], workers, (parts, weight_diff, s.w_tap))
 
 
 @inline
@@ -163,8 +163,15 @@ def _strip(work, worker, x, parts, y, s, phase, addresses, groups):
                 addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
                 s.step * s.in_w * s.channels, s.channels, parts[work], first * w_row, w_row, s.w_tap, y,
                 (y_row + start_y) * s.channels, pixels * s.channels, s.channels, last - first, s.channels, x, 0, FETCH,
-                ahead, s.in_w * s.channels,
+                ahead, s.in_w * s.channels, s.out_w * s.channels,
             )  # fmt: skip
+
+
+@inline
+def _add_tap(tap, worker, parts, weight_diff, w_tap):
+    add_parts(parts, tap * w_tap, weight_diff.shape[0])
+    for k in range(weight_diff.shape[0]):
+        weight_diff[k, tap] += parts[0, tap * w_tap + k]
 
 
 @kernel

@@ -14,9 +14,10 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.microkernel.depthwise import Run
+from breve.kernels.microkernel.depthwise import Run, line_vectors
 
-PIXELS, PIXELS_WEIGHTS = 4, 8  # of a run: forward they are sums in registers; for the weights' gradient the taps are
+PIXELS, MANY_PIXELS = 4, 14  # of a run, sums in registers; many are up to a third faster where there is room for them
+PIXELS_WEIGHTS = 7  # the same for the gradient of weights, whose sums are the taps
 STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
 
 
@@ -139,7 +140,7 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
 
 def _groups(phase: Phase, in_size: int, fresh: int, dtype: Any, accumulate: bool) -> list[tuple[int, RunGroup]]:
     """A row's runs of pixels, those that are alike together: the address of their function, and where they lie."""
-    most = PIXELS_WEIGHTS if accumulate else PIXELS
+    most = PIXELS_WEIGHTS if accumulate else _most_pixels(phase)
     pixels = -(-phase.outputs // -(-phase.outputs // most))
     groups: list[tuple[int, RunGroup]] = []
     for o in range(0, phase.outputs, pixels):
@@ -154,3 +155,10 @@ def _groups(phase: Phase, in_size: int, fresh: int, dtype: Any, accumulate: bool
             first_out = phase.first + o * phase.stride
             groups.append((address, RunGroup(start, first_out, 1, count * phase.in_stride, count)))
     return groups
+
+
+def _most_pixels(phase: Phase) -> int:
+    """Of a run: many if they, the taps, and an input fit the registers. With a stride inputs are used too seldom."""
+    isa = microkernel.host_instruction_set()
+    vectors = isa.registers // line_vectors(isa)
+    return MANY_PIXELS if phase.in_stride == 1 and MANY_PIXELS + len(phase.taps) < vectors else PIXELS

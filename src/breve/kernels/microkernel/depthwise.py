@@ -166,8 +166,10 @@ class _Arguments(NamedTuple):
     bias: ir.Value
     flags: ir.Value
     ahead: ir.Value
-    """From a run to what is fetched for the next row of pixels: `fresh` rows, `ahead_row` apart."""
+    """From a run's x to what is fetched for the next row of pixels: `fresh` rows, `ahead_row` apart."""
     ahead_row: ir.Value
+    y_ahead: ir.Value
+    """The same for its y."""
 
 
 def _function(isa, dtype):
@@ -201,11 +203,10 @@ def _each_line(q, v, a, run, vectors, body, writes):
                     start = q.gep(x, [q.add(first, q.add(a.ahead, q.mul(a.ahead_row, i64(row))))])
                     for column in range(run.pixels * run.stride):
                         v.prefetch(q, _row(q, start, i64(column), a.x_col), level=2)
-            if writes:
-                with q.if_then(fetches_y):
-                    start = q.gep(y, [q.add(first, a.y_run)])
-                    for pixel in range(run.pixels):
-                        v.prefetch(q, _row(q, start, i64(pixel), a.y_col), level=1, write=True)
+            with q.if_then(fetches_y):
+                start = q.gep(y, [q.add(first, a.y_ahead)])
+                for pixel in range(run.pixels):
+                    v.prefetch(q, _row(q, start, i64(pixel), a.y_col), level=1 if writes else 2, write=writes)
             with q.if_else(q.icmp_signed(">=", left, i64(width))) as (full, tail):
                 with full:
                     body(_Line(q, v, first, vectors, None), x, y)
