@@ -20,16 +20,14 @@ from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import backward_axis, forward_axis
 
 MODES = ("fast", "exact")
-TRANSFORM = {4: 8.0, 5: 11.0, 6: 13.0, 7: 20.0, 8: 20.0}
-"""Cost of one point of one channel of a tile in Winograd's transforms, by n: that of the matrices' entries but 0."""
-WIDE_TRANSFORM = {4: 16.0, 5: 22.0, 6: 24.0, 7: 26.0, 8: 30.0}
-"""The same where vectors are 64 bytes: twice as many multiplications a cycle, and memory that is no faster."""
-WEIGHTS_TRANSFORM = 1.1  # times as much for the gradient of weights
+TRANSFORM = {4: 13.0, 5: 18.0, 6: 19.0, 7: 21.0, 8: 20.0}
+"""Cost of one point of one channel of a tile in Winograd's transforms, by n, where vectors are 64 bytes.
+
+It is in proportion to their size: half as many multiplications a cycle, and memory that is no slower.
+"""
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
 BLOCK_WEIGHTS = 60.0  # the same between blocks of pixels: they are more, and go through memory
-SCATTERING = 1.3  # times the cost of transforms where their results are written block by block
-BLOCK_PRODUCT = 1.25  # times the cost of the products between blocks, whose operands do not stay in the cache
-COPYING = 0.8  # cost of one element of x that `direct` copies to stand between zeros
+COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 _mode = "fast"
 
@@ -109,16 +107,15 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
     isa = microkernel.host_instruction_set()
-    transform, weights, product = (WIDE_TRANSFORM if isa.vector_bytes >= 64 else TRANSFORM)[n], WEIGHTS, 1.0
-    if pass_name == "backward_weights":
-        transform *= WEIGHTS_TRANSFORM
-    elif blocks.in_step > 1:
-        transform *= SCATTERING if pass_name == "backward_data" else 1
-        weights, product = BLOCK_WEIGHTS, BLOCK_PRODUCT
+    transform = TRANSFORM[n] * isa.vector_bytes / 64
+    weights = BLOCK_WEIGHTS if blocks.in_step > 1 and pass_name != "backward_weights" else WEIGHTS
     lanes = isa.lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
         for channels, step in ((g.channels, blocks.in_step), (g.num_output, blocks.out_step))
     )
-    tiles = g.batch * math.prod(-(-size // (outputs * blocks.out_step)) for size in g.out_shape)
-    return n**2 * (product * tiles * c * k + transform * tiles * (c + k) + weights * c * k)
+    sizes, step = [(size, 0) for size in g.out_shape], blocks.out_step
+    if pass_name == "backward_data":
+        sizes, step = list(zip(g.in_shape, (pad % blocks.in_step for pad in g.pad), strict=True)), blocks.in_step
+    tiles = g.batch * math.prod(-(-(size + pad) // (outputs * step)) for size, pad in sizes)
+    return n**2 * (tiles * c * k + transform * tiles * (c + k) + weights * c * k)
