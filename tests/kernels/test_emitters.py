@@ -249,7 +249,7 @@ def test_every_emitter_builds_for_every_instruction_set(name, dtype):
     isa, char = INSTRUCTION_SETS[name], np.dtype(dtype).char
     assert "copy:" in assembly(emit_copy, char, isa=isa)
     for matrix in cook_toom(4, 3):
-        assert "transform:" in assembly(emit_transform, char, matrix_of(matrix), "src", False, isa=isa)
+        assert "transform:" in assembly(emit_transform, char, matrix_of(matrix), "src", 4, False, False, isa=isa)
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "neon"])

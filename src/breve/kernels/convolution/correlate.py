@@ -44,8 +44,12 @@ def _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride
     block = np.zeros(CHANNELS * kernel * s.nr, weight.dtype)
     for c in range(0, s.c, CHANNELS):
         channels = min(CHANNELS, s.c - c)
-        for i in range(channels):
-            call(transpose, count, kernel, weight, start + (c + i) * k_stride, j_stride, block, i * kernel * s.nr, s.nr)
+        if k_stride == kernel:
+            call(transpose, count, channels * kernel, weight, start + c * k_stride, j_stride, block, 0, s.nr)
+        else:
+            for i in range(channels):
+                w0, b0 = start + (c + i) * k_stride, i * kernel * s.nr
+                call(transpose, count, kernel, weight, w0, j_stride, block, b0, s.nr)
         for tap in range(s.taps):
             call(
                 copy, channels, s.nr, block, order[tap, 0] * s.nr, kernel * s.nr, packed, at + (tap * s.c + c) * s.nr,

@@ -47,8 +47,9 @@ from breve.kernels.threads import physical_cores, threads_for
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
 WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: they stay in the third-level cache
 FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
-MANY_WEIGHTS_BYTES = 12 << 20  # transformed weights that are better not written to memory
+MANY_WEIGHTS_BYTES = 12 << 20  # transformed weights that are better not written to memory, nor read from it
 CHUNK_COLUMNS = 64  # outputs that are worked on together then
+CHUNK_DEPTH = 128  # channels of theirs whose weights are transformed before they are multiplied
 DEPTH = {4: 256, 5: 256, 6: 256, 7: 256, 8: 64}
 """Terms of a sum in a transformed domain of n points a side that are added up before they are added to the others.
 
@@ -57,7 +58,6 @@ weights wrong by 1.5e-5 of its largest value; in sixty-fours by 7e-6.
 """
 MOST_KEPT = 10  # times as much memory as the weights that transformed weights may take to be kept
 OFFSETS = np.zeros(2, np.int64)
-TRANSFORMED = Weights(0, 0, 0)
 
 
 class Winograd(Algorithm):
@@ -104,7 +104,7 @@ class Winograd(Algorithm):
         self._rotated_weights = Weights(c_stride, k_stride, self._code.rotated_to_points)
         size = _packed_size(self._sizes)
         plain_size = geometry.num_output * geometry.channels // geometry.group * geometry.kernel[0] ** 2
-        is_kept = size <= MOST_KEPT * plain_size
+        is_kept = size <= MOST_KEPT * plain_size and not self._sizes.by_outputs
         self._packed = PackedWeights(size, self._pack) if is_kept else None
         self._split = KernelSplit(geometry, blocks) if blocks.in_step > 1 else None
 
@@ -166,10 +166,7 @@ class Winograd(Algorithm):
         if s.by_outputs:
             v = self._buffer("v", points * s.v_point)
             m = self._buffer("w", threads, points * (s.tiles * s.chunk * s.nr + LINE))
-            if kept is None:
-                u = self._buffer("weights", threads, points * (s.chunk * s.c * s.nr + LINE))
-            else:
-                u, lie = kept.reshape(1, -1), TRANSFORMED
+            u = self._buffer("weights", threads, points * (s.chunk * s.chunk_depth * s.nr + LINE))
             correlate_by_outputs(x, weight, lie, bias, int(relu), y, s, code, OFFSETS, v, u, m, edge)
             return
         if kept is None:
@@ -269,7 +266,7 @@ class _Correlation:
             in_h, in_w, self.in_channels, out_h, out_w, self.out_channels, pad_h, pad_w, out_pad_h, out_pad_w,
             self.in_step, self.out_step, self.group, c, k, self.kernel, outputs, n, tiles_h, tiles_w, tiles, block, nr,
             panels, c_pad, k_pad, block * c_pad + LINE, block * k_pad + LINE, panels * block * nr + LINE,
-            panels * c * nr + LINE, by_outputs, chunk, DEPTH[n],
+            panels * c * nr + LINE, by_outputs, chunk, CHUNK_DEPTH, DEPTH[n],
         )  # fmt: skip
 
 

@@ -63,15 +63,14 @@ def pack(weight, lie, u, s, transpose, workers):
 def _pack(task, worker, weight, lie, u, s, transpose):
     group, panel = task // s.panels, task % s.panels
     u0 = group * s.n * s.n * s.u_point + panel * s.c * s.nr
-    pack_panel(weight, lie, group, panel, u, u0, s.u_point, s, transpose)
+    pack_panel(weight, lie, group, panel, 0, s.c, u, u0, s.u_point, s, transpose)
 
 
 @launching
 def correlate_by_outputs(x, weight, lie, bias, relu, y, s, code, offsets, v, u, m, edge):
     """The same where tiles are few and weights many: v of all tiles at once, then some panels of outputs at a time.
 
-    Their weights are transformed, used and forgotten, so u and m stay in the cache of a thread; with `lie.address` 0
-    they have been transformed before.
+    Their weights are transformed, used and forgotten, so u and m stay in the cache of a thread.
     """
     workers, chunks = m.shape[0], (s.panels + s.chunk - 1) // s.chunk
     for group in range(s.group):
@@ -87,19 +86,16 @@ def _input_tile(t, worker, first, x, group, s, code, edge, v):
 
 @inline
 def _chunk_of_outputs(chunk, worker, group, x, weight, lie, bias, relu, y, s, code, offsets, v, u, m, edge):
-    points, width, first = s.n * s.n, s.chunk * s.nr, chunk * s.chunk
-    m_point, columns = s.tiles * width + LINE, min(width, s.k - first * s.nr)
-    weights, u0, u_point = u[0], group * points * s.u_point + first * s.c * s.nr, s.u_point
-    if lie.address != 0:
-        weights, u0, u_point = u[worker], 0, s.chunk * s.c * s.nr + LINE
-        for panel in range(first, min(s.panels, first + s.chunk)):
-            pack_panel(weight, lie, group, panel, weights, (panel - first) * s.c * s.nr, u_point, s, code.transpose)
-    for p in range(points):
-        for c in range(0, s.c, s.depth):
+    width, first, u_point = s.chunk * s.nr, chunk * s.chunk, s.chunk * s.chunk_depth * s.nr + LINE
+    m_point, columns, u_panel = s.tiles * width + LINE, min(width, s.k - first * s.nr), s.chunk_depth * s.nr
+    for c in range(0, s.c, s.chunk_depth):
+        last_c = min(s.c, c + s.chunk_depth)
+        for i in range(min(s.chunk, s.panels - first)):
+            pack_panel(weight, lie, group, first + i, c, last_c, u[worker], i * u_panel, u_point, s, code.transpose)
+        for p in range(s.n * s.n):
             call(
-                code.gemm, s.tiles, columns, min(s.depth, s.c - c), 1, v, p * s.v_point + c, s.c_pad, 1, weights,
-                u0 + p * u_point + c * s.nr, s.nr, s.c * s.nr, m[worker], p * m_point, width, offsets, 0, bias, 0,
-                ACCUMULATE if c > 0 else 0,
+                code.gemm, s.tiles, columns, last_c - c, 1, v, p * s.v_point + c, s.c_pad, 1, u[worker], p * u_point,
+                s.nr, u_panel, m[worker], p * m_point, width, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
             )  # fmt: skip
     for t in range(s.tiles):
         from_points(
@@ -133,8 +129,8 @@ def _sum_over_tiles(task, worker, first, count, x, s, code, offsets, v, w, u):
     for t in range(0, count, s.depth):
         call(
             code.gemm, s.c, columns, min(s.depth, count - t), 1, v, p * s.v_point + t * s.c_pad, 1, s.c_pad, w,
-            p * s.w_point + (panel * s.block + t) * s.nr, s.nr, 0, u, p * s.u_point + panel * s.c * s.nr, s.nr,
-            offsets, 0, x, 0, ACCUMULATE if first + t > 0 else 0,
+            p * s.w_point + (panel * s.block + t) * s.nr, s.nr, s.block * s.nr, u,
+            p * s.u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0, ACCUMULATE if first + t > 0 else 0,
         )  # fmt: skip
 
 
@@ -168,7 +164,8 @@ def _chunk_of_gradients(chunk, worker, group, x, dy, weight_diff, s, code, offse
                 call(
                     code.gemm, s.c, min(s.nr, columns - panel * s.nr), min(s.depth, s.tiles - t), 1, v,
                     p * s.v_point + t * s.c_pad, 1, s.c_pad, w[worker], p * w_point + panel * w_panel + t * s.nr,
-                    s.nr, 0, u[worker], p * u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0,
+                    s.nr, w_panel if s.chunk > 1 else w_point, u[worker], p * u_point + panel * s.c * s.nr, s.nr,
+                    offsets, 0, x, 0,
                     ACCUMULATE if t > 0 else 0,
                 )  # fmt: skip
     for panel in range(panels):

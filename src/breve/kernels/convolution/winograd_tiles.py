@@ -66,6 +66,8 @@ class Sizes(NamedTuple):
     """Tiles are few and weights many: all tiles and some panels of outputs at a time, not the other way round."""
     chunk: int
     """Panels that are then worked on together."""
+    chunk_depth: int
+    """Channels of them whose weights are transformed, then multiplied."""
     depth: int
     """Terms of a sum that are added up before they are added to the others."""
 
@@ -76,7 +78,7 @@ class Weights(NamedTuple):
     k_stride: int
     c_stride: int
     address: int
-    """The transform; 0 where the weights have been transformed already."""
+    """The transform."""
 
 
 class Code(NamedTuple):
@@ -228,18 +230,22 @@ def _copy_clipped(x, start, within, row_size, edge, at, count, copy):
 
 
 @inline_allocating
-def pack_panel(weight, lie, group, panel, u, u0, u_point, s, transpose):
-    """Transform the weights of one panel of outputs, some channels at a time."""
+def pack_panel(weight, lie, group, panel, first_c, last_c, u, u0, u_point, s, transpose):
+    """Transform the weights of one panel of outputs for the channels `first_c` to `last_c`, some at a time."""
     taps, first = s.kernel * s.kernel, panel * s.nr
     columns = min(s.nr, s.k - first)
     block = np.zeros(CHANNELS * taps * s.nr, weight.dtype)
-    for c in range(0, s.c, CHANNELS):
-        channels = min(CHANNELS, s.c - c)
+    for c in range(first_c, last_c, CHANNELS):
+        channels = min(CHANNELS, last_c - c)
         w0 = group * (weight.size // s.group) + first * lie.k_stride + c * lie.c_stride
+        if lie.c_stride == taps:
+            call(transpose, columns, channels * taps, weight, w0, lie.k_stride, block, 0, s.nr)
         for i in range(channels):
-            call(transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, i * taps * s.nr, s.nr)
+            at = i * taps * s.nr
+            if lie.c_stride != taps:
+                call(transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, at, s.nr)
             call(
-                lie.address, block, i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c + i) * s.nr,
+                lie.address, block, at, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c - first_c + i) * s.nr,
                 s.n * u_point, u_point, s.nr, s.nr, block, 0, 0,
             )  # fmt: skip
 
