@@ -1,9 +1,10 @@
 """General matrix product, on the micro-kernel.
 
 Out is cut into blocks of columns, and of rows too where that leaves too few. For each block, stretch by stretch of k,
-op(b) is packed into panels as wide as the register tile. They meet op(a) a few rows at a time, so that rows of out are
-written along. The micro-kernel broadcasts single elements of op(a), and takes it as it lies unless its rows lie across:
-then those few are packed too. The cut depends on the sizes alone: results are the same for any number of threads.
+op(b) is packed into panels as wide as the register tile; once for all where there are many blocks of rows. The panels
+meet op(a) a few rows at a time, so that rows of out are written along. The micro-kernel broadcasts single elements of
+op(a), and takes it as it lies unless its rows lie across: then those few are packed too. The cut depends on the sizes
+alone: results are the same for any number of threads.
 """
 
 from __future__ import annotations
@@ -116,12 +117,15 @@ def _multiply(
 ) -> None:
     """The micro-kernel's flags `before` hold for the first stretch of k, `after` for the last."""
     (m, k), n, dtype = a.shape, b.shape[1], out.dtype
-    threads = threads_for(m * n * k)
+    threads, cut = threads_for(m * n * k), _cut(m, n, k, out)
+    if packed is None and 2 * cut[0] < m:
+        packed = scratch("packed", packed_size(k, n, dtype), dtype)
+        pack(b, packed)
     panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, dtype).reshape(threads, -1)
     rows = scratch("a", threads * ROWS * block_depth(dtype), dtype).reshape(threads, -1)
     right = _anchor(b) if packed is None else packed
     _blocks(
-        _code(dtype), (m, n, k), _cut(m, n, k, out), (_anchor(a), *_strides(a)),
+        _code(dtype), (m, n, k), cut, (_anchor(a), *_strides(a)),
         (right, *_strides(b), packed is not None), (_anchor(out), _strides(out)[0]), (before, after), bias, panels,
         rows, np.zeros(2, np.int64),
     )  # fmt: skip
