@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from numba import prange
 
 from breve.blob import Storage
+from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import kernel
+from breve.kernels.threads import inline, launching, threads_for
 
 CHUNK = 1 << 14  # elements compared before looking whether any differed
 SAMPLES = 256
@@ -54,16 +54,22 @@ def equal_bits(a: np.ndarray, b: np.ndarray) -> bool:
     """Whether two contiguous arrays of one shape and dtype hold the same bits: a NaN equals itself, 0 is not -0."""
     integers = np.dtype(f"i{a.itemsize}")
     differs = np.zeros(1, np.bool_)
-    _compare(a.reshape(-1).view(integers), b.reshape(-1).view(integers), differs)
+    _compare(a.reshape(-1).view(integers), b.reshape(-1).view(integers), differs, threads_for(8 * a.size))
     return not differs[0]
 
 
-@kernel
-def _compare(a, b, differs):
-    for chunk in prange((a.size + CHUNK - 1) // CHUNK):
-        if not differs[0]:
-            bits = a[0] & 0
-            for i in range(chunk * CHUNK, min(a.size, (chunk + 1) * CHUNK)):
-                bits |= a[i] ^ b[i]
-            if bits != 0:
-                differs[0] = True
+@launching
+def _compare(a, b, differs, workers):
+    launch(_compare_chunk, (a.size + CHUNK - 1) // CHUNK, workers, (a, b, differs))
+
+
+@inline
+def _compare_chunk(chunk, worker, a, b, differs):
+    if not differs[0]:
+        last = min(a.size, (chunk + 1) * CHUNK)
+        left, right = a[chunk * CHUNK : last], b[chunk * CHUNK : last]
+        bits = left[0] & 0
+        for i in range(left.size):
+            bits |= left[i] ^ right[i]
+        if bits != 0:
+            differs[0] = True
