@@ -4,11 +4,13 @@
 
 Squares of as many rows as a vector has lanes are turned over in registers, where rows i and i + s exchange the halves
 of each run of 2 s elements, for s = lanes/2, ..., 2, 1 (J. O. Eklundh, A fast computer method for matrix transposing,
-IEEE Transactions on Computers C-21, 1972). What is left at the edges goes element by element.
+IEEE Transactions on Computers C-21, 1972). Where fewer columns are left, as with the 9 taps of a kernel, the others are
+masked out; rows that are left go element by element.
 """
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +35,12 @@ def emit_transpose(isa: InstructionSet, dtype: Any) -> ir.Module:
     with counted_loop(q, square_columns) as column, counted_loop(q, square_rows) as row:
         _square(q, v, source, target, q.mul(row, i64(v.lanes)), q.mul(column, i64(v.lanes)))
     whole_rows, whole_columns = (q.mul(size, i64(v.lanes)) for size in (square_rows, square_columns))
-    for first, count, first_column in ((whole_rows, rows, i64(0)), (i64(0), whole_rows, whole_columns)):
-        with counted_loop(q, q.sub(columns, first_column)) as right, counted_loop(q, q.sub(count, first)) as below:
-            i, j = q.add(first, below), q.add(first_column, right)
-            q.store(q.load(source.at(q, i, j)), target.at(q, j, i))
+    left = q.sub(columns, whole_columns)
+    with q.if_then(q.icmp_signed(">", left, i64(0))), counted_loop(q, square_rows) as row:
+        _square(q, v, source, target, q.mul(row, i64(v.lanes)), whole_columns, left)
+    with counted_loop(q, columns) as j, counted_loop(q, q.sub(rows, whole_rows)) as below:
+        i = q.add(whole_rows, below)
+        q.store(q.load(source.at(q, i, j)), target.at(q, j, i))
     q.ret_void()
     return module
 
@@ -50,15 +54,21 @@ class _Matrix:
         return q.gep(self.start, [q.add(q.mul(i, self.row), j)])
 
 
-def _square(q: ir.IRBuilder, v: Vectors, source: _Matrix, target: _Matrix, row: ir.Value, column: ir.Value) -> None:
-    lines = [v.load(q, source.at(q, q.add(row, i64(i)), column)) for i in range(v.lanes)]
+def _square(
+    q: ir.IRBuilder, v: Vectors, source: _Matrix, target: _Matrix, row: ir.Value, column: ir.Value,
+    columns: ir.Value | None = None,
+) -> None:  # fmt: skip
+    """All of a square, or its first `columns`."""
+    mask = None if columns is None else v.mask(q, columns)
+    lines = [v.load(q, source.at(q, q.add(row, i64(i)), column), mask) for i in range(v.lanes)]
     step = v.lanes // 2
     while step:
         for i in (i for i in range(v.lanes) if not i & step):
             lines[i], lines[i + step] = (_exchange(q, v, lines[i], lines[i + step], step, half) for half in (0, step))
         step //= 2
     for j, line in enumerate(lines):
-        v.store(q, line, target.at(q, q.add(column, i64(j)), row))
+        with nullcontext() if columns is None else q.if_then(q.icmp_signed(">", columns, i64(j))):
+            v.store(q, line, target.at(q, q.add(column, i64(j)), row))
 
 
 def _exchange(q: ir.IRBuilder, v: Vectors, upper: ir.Value, lower: ir.Value, step: int, half: int) -> ir.Value:
