@@ -31,9 +31,9 @@ CHUNK = 11 * STRIP  # output channels packed together, at most
 CHUNK_BYTES = 264 << 10  # of a block of pixels they stay in the second-level cache: 128 pixels of 528 channels
 PANELS = 4  # of im2col(x) packed together
 ROWS = 32  # pixels packed together: all that is packed of them is read while it is in the first-level cache
-PANELS_PER_PIECE = 16  # at least, so that packing dY is little beside multiplying it
-TASKS = 32
-SUMS_BYTES = 8 << 20
+PANELS_PER_PIECE = 8  # at least, so that packing dY is little beside multiplying it
+TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are panels enough; parts alone
+SUMS_BYTES = 4 << 20
 LINE = 16
 
 
@@ -91,7 +91,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     chunk = -(-k // (chunks * STRIP)) * STRIP  # even ones: x is packed again for each of them
     blocks = -(-pixels // min(BLOCK, CHUNK_BYTES // (chunk * size)))
     row = panels * nr + LINE
-    most_parts = max(1, min(blocks, TASKS, SUMS_BYTES // (g.num_output * row * size)))
+    most_parts = max(1, min(blocks, MOST_PARTS, SUMS_BYTES // (g.num_output * row * size)))
     parts = 1 << most_parts.bit_length() - 1  # as many for each thread; three for two threads would take a third longer
     block = -(-pixels // (parts * -(-blocks // parts)))
     blocks = -(-pixels // block)
