@@ -266,7 +266,7 @@ class _Correlation:
             in_h, in_w, self.in_channels, out_h, out_w, self.out_channels, pad_h, pad_w, out_pad_h, out_pad_w,
             self.in_step, self.out_step, self.group, c, k, self.kernel, outputs, n, tiles_h, tiles_w, tiles, block, nr,
             panels, c_pad, k_pad, block * c_pad + LINE, block * k_pad + LINE, panels * block * nr + LINE,
-            panels * c * nr + LINE, by_outputs, chunk, CHUNK_DEPTH, DEPTH[n],
+            panels * c * nr + LINE, by_outputs, chunk, min(CHUNK_DEPTH, DEPTH[n]), DEPTH[n],
         )  # fmt: skip
 
 
