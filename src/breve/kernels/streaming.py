@@ -2,7 +2,8 @@
 
 A store into memory that is not in a cache reads the line first, and pushes out what may still be wanted. Whole lines
 written past the caches save both: depthwise convolutions of 25 MB and more took a half to nine tenths of their time on
-a processor with 32 MB of third-level cache. On one with 300 MB they took a twentieth more.
+a processor with 32 MB of third-level cache, those by Winograd 85 to 95 %. On one with 300 MB depthwise ones took
+a twentieth more.
 """
 
 from __future__ import annotations
