@@ -35,6 +35,13 @@ def test_exact_takes_no_winograd_and_fast_does():
     assert set(plan.algorithms.values()) == {"winograd"}
 
 
+@pytest.mark.parametrize(("kernel", "stride", "exact"), [(1, 1, "pointwise"), (3, 2, "direct")])
+def test_many_channels_are_multiplied_by_strassens_products_unless_exact(kernel, stride, exact):
+    g = geometry(16, 512, 512, (14, 14), kernel, stride=stride, pad=kernel // 2)
+    chosen = [choice.choose(g, np.dtype(np.float32), "forward", mode) for mode in ("fast", "exact")]
+    assert chosen == ["strassen", exact]
+
+
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_named_algorithm_is_taken_where_it_computes_the_pass(name):
     set_algorithm(name)

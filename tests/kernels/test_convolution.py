@@ -67,6 +67,11 @@ GEOMETRIES = {
     "row_kernel": geometry(1, 7, 9, (9, 10), (1, 7), pad=(0, 3)),
     "dilation_2": geometry(2, 16, 16, (9, 9), 3, pad=2, dilation=2),
     "dilation_3_stride_2": geometry(1, 5, 4, (12, 11), 3, stride=2, pad=3, dilation=3),
+    "four_images": geometry(4, 36, 68, (9, 7), 3, pad=1),
+    "four_images_1x1": geometry(3, 264, 20, (6, 14), 1),
+    "four_images_stride_2": geometry(8, 16, 72, (11, 10), 3, stride=2, pad=1),
+    "four_images_stride_beyond_kernel": geometry(4, 12, 8, (9, 10), (1, 2), stride=(2, 3)),
+    "four_images_uneven": geometry(4, 132, 4, (10, 9), (2, 5), stride=(1, 2), pad=(0, 3), dilation=(3, 1)),
     "group_2": geometry(2, 8, 12, (6, 6), 3, pad=1, group=2),
     "group_3_odd": geometry(1, 9, 15, (5, 7), 5, pad=2, group=3),
     "depthwise": geometry(2, 33, 33, (7, 6), 3, pad=1, group=33),
@@ -78,7 +83,7 @@ GEOMETRIES = {
     "1d": geometry(2, 3, 8, (10,), 3, stride=2, pad=1),
     "3d": geometry(2, 3, 4, (4, 5, 3), (2, 3, 2), stride=(1, 2, 1), pad=(1, 0, 1)),
 }
-SPECIAL = {"depthwise": "depthwise", "pointwise": "1x1"}
+SPECIAL = {"depthwise": "depthwise", "pointwise": "1x1", "strassen": "four_images"}
 LIMITS = {"float32": 1e-5, "float64": 1e-13}
 
 
@@ -148,7 +153,7 @@ def test_passes_agree_with_the_reference(name, g, dtype):
     check_forward(plan, g, dtype, relu=True)
 
 
-KERNELS = {"pointwise": 1, "winograd_f5": 3}  # others take 5 x 5
+KERNELS = {"pointwise": 1, "strassen": 1, "winograd_f5": 3}  # others take 5 x 5
 
 
 @pytest.mark.parametrize("name", sorted(set(ALGORITHMS) - {"depthwise"}))
@@ -206,6 +211,9 @@ STREAMED = {
     "winograd_group_no_whole_lines": geometry(1, 16, 16, (6, 6), 3, pad=1, group=2),
     "winograd_no_whole_lines": geometry(1, 15, 17, (6, 6), 3, pad=1),
     "winograd_blocks": geometry(2, 16, 32, (13, 12), 7, pad=3),
+    "strassen": geometry(4, 128, 64, (5, 6), 3, stride=2, pad=1),
+    "strassen_quarters_no_whole_lines": geometry(4, 64, 32, (5, 6), 1),
+    "strassen_no_whole_lines": geometry(4, 64, 36, (5, 6), 1),
 }
 
 
@@ -257,28 +265,31 @@ def test_chosen_algorithms_agree_with_the_reference(g):
 
 
 @st.composite
-def geometries(draw, pointwise=False):
+def geometries(draw, name=""):
     group = draw(st.sampled_from([1, 1, 1, 2, 3]))
     channels, num_output = (draw(st.sampled_from([1, 3, 8, 15, 16, 17, 33])) * group for _ in range(2))
-    if draw(st.integers(0, 4)) == 0:
+    batch = draw(st.integers(1, 3))
+    if name == "strassen":
+        group, batch, channels, num_output = 1, 4 * batch, 4 * channels, 4 * num_output
+    elif draw(st.integers(0, 4)) == 0:
         group, num_output = channels, channels * draw(st.sampled_from([1, 1, 2]))
     pair = lambda *values: tuple(draw(st.sampled_from(values)) for _ in range(2))  # noqa: E731
     kernel = draw(st.sampled_from([(3, 3), (3, 3), (5, 5), (7, 7), (1, 1), None])) or pair(1, 2, 3, 4, 7)
     stride = draw(st.sampled_from([(1, 1), (1, 1), (2, 2), None])) or pair(1, 2, 3)
     dilation = draw(st.sampled_from([(1, 1), (1, 1), None])) or pair(1, 2, 3)
     pad, in_shape = pair(0, 1, 2, 3), tuple(draw(st.integers(1, 14)) for _ in range(2))
-    if pointwise:
+    if name == "pointwise":
         kernel, pad = (1, 1), (0, 0)
     spans = zip(in_shape, pad, kernel, dilation, strict=True)
     assume(all(i + 2 * p > d * (k - 1) for i, p, k, d in spans))
-    return geometry(draw(st.integers(1, 3)), channels, num_output, in_shape, kernel, stride, pad, dilation, group)
+    return geometry(batch, channels, num_output, in_shape, kernel, stride, pad, dilation, group)
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 @given(data=st.data())
 @settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.filter_too_much], derandomize=True)
 def test_drawn_geometries_agree_with_the_reference(name, data):
-    g = data.draw(geometries(pointwise=name == "pointwise"))
+    g = data.draw(geometries(name))
     assume(not ALGORITHMS[name].refusal(g, np.dtype(np.float32), "forward"))
     plan = convolution.plan(g, np.float32, name)
     check_forward(plan, g, np.float32)

@@ -8,6 +8,7 @@ import pytest
 
 from breve.blob import aligned_zeros
 from breve.kernels import microkernel
+from breve.kernels.convolution import strassen
 from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.microkernel import INSTRUCTION_SETS
 from breve.kernels.microkernel.compile import assembly
@@ -154,11 +155,54 @@ def test_transform_from_points_streams_what_it_would_store(isa, dtype):
     assert found[0].all()
 
 
+def quadrants(matrix):
+    """(4 rows, 4 blocks, channels) as [y, x, channels]: y chooses a half of rows and blocks, x a half of these."""
+    halves = matrix.reshape(2, 2, 2, 2, -1)  # half of rows, row of it, half of blocks, block of it
+    return halves.transpose(0, 2, 1, 3, 4).reshape(4, 4, -1)
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_transform_to_points_takes_quadrants_of_quadrants(isa, dtype, channels):
+    nr, matrix = isa.tile_columns(dtype), np.array(strassen.A, float)
+    panels = -(-channels // nr)
+    rows = np.full((4, 4 * channels + 5), np.nan, dtype)
+    rows[:, : 4 * channels] = np.random.default_rng(0).standard_normal((4, 4 * channels))
+    points = np.full((7, 7, panels, nr), np.nan, dtype)
+    address = microkernel.transform_address(dtype, matrix_of(matrix), "src", 1, quadrants=True, isa=isa)
+    row, point = 4 * channels + 5, panels * nr
+    invoke(address, rows, 2 * row, row, channels, points, 7 * point, point, nr, channels, rows, 0)
+    expected = np.einsum("iy,yxc,jx->ijc", matrix, quadrants(rows[:, : 4 * channels].astype(float)), matrix)
+    found = points.reshape(7, 7, -1)[..., :channels]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("relu", [0, 1])
+@pytest.mark.parametrize("channels", CHANNELS)
+def test_transform_from_points_writes_quadrants_with_the_bias_of_each(isa, dtype, channels, relu):
+    nr, matrix, rng = isa.tile_columns(dtype), np.array(strassen.C, float), np.random.default_rng(0)
+    point = -(-channels // nr) * nr
+    points, bias = rng.standard_normal((7, 7, point)).astype(dtype), rng.standard_normal(4 * channels).astype(dtype)
+    rows = np.full((4, 4 * channels + 5), 7, dtype)
+    address = microkernel.transform_address(dtype, matrix_of(matrix), "dst", 1, epilogue=True, quadrants=True, isa=isa)
+    row = rows.shape[1]
+    invoke(address, points, 7 * point, point, nr, rows, 2 * row, row, channels, channels, bias, relu)
+    expected = np.einsum("iy,yxc,jx->ijc", matrix, points[..., :channels].astype(float), matrix)
+    expected += quadrants(np.tile(bias, (4, 1)))
+    expected = np.maximum(expected, 0) if relu else expected
+    found = quadrants(rows[:, : 4 * channels])
+    np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
+    assert (rows[:, 4 * channels :] == 7).all()
+
+
 @pytest.mark.parametrize("name", ["avx512", "avx2"])
 @pytest.mark.parametrize("stream", [False, True])
 def test_transform_text_fetches_or_streams_each_output(name, stream):
     isa, (at, _, _) = INSTRUCTION_SETS[name], cook_toom(4, 3)
-    text = assembly(emit_transform, "f", matrix_of(at), "dst", 4, True, stream, isa=isa)
+    text = assembly(emit_transform, "f", matrix_of(at), "dst", 4, True, stream, False, isa=isa)
     streamed, fetched = (len(re.findall(rf"^\s+{op}\s", text, re.M)) for op in ("vmovntps", r"prefetch\w+"))
     assert (streamed, fetched) == ((16, 0) if stream else (0, 2 * 16))  # for whole vectors, and for the masked one
 
@@ -249,7 +293,7 @@ def test_every_emitter_builds_for_every_instruction_set(name, dtype):
     isa, char = INSTRUCTION_SETS[name], np.dtype(dtype).char
     assert "copy:" in assembly(emit_copy, char, isa=isa)
     for matrix in cook_toom(4, 3):
-        assert "transform:" in assembly(emit_transform, char, matrix_of(matrix), "src", 4, False, False, isa=isa)
+        assert "transform:" in assembly(emit_transform, char, matrix_of(matrix), "src", 4, False, False, False, isa=isa)
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "neon"])

@@ -12,10 +12,11 @@ from typing import Any
 
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels import microkernel
-from breve.kernels.convolution import few_channels
+from breve.kernels.convolution import few_channels, outer_products
 from breve.kernels.convolution.blocks import blocks_of
 from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.strassen import IMAGES, POINTS, plans
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import backward_axis, forward_axis
 
@@ -29,6 +30,10 @@ WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are tra
 BLOCK_WEIGHTS = 60.0  # the same between blocks of pixels: they are more, and go through memory
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
+POINT = 9.0  # cost of one point of one channel in Strassen's transforms, where vectors are 64 bytes
+WEIGHT_POINT = {"forward": 20.0, "backward_data": 75.0, "backward_weights": 130.0}
+"""Cost of one point of a weight there. For a forward pass it may have been kept; its gradient is summed in memory."""
+CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
 
@@ -75,7 +80,9 @@ def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     if name == "depthwise":
         return 0.0 if g.channels > 1 else math.inf
     if name == "pointwise":
-        return 0.0
+        return pointwise(g, dtype, pass_name)
+    if name == "strassen":
+        return strassen(g, dtype, pass_name)
     if name == "direct":
         return g.group * (direct_weights(g) if pass_name == "backward_weights" else direct(g, dtype, pass_name))
     return g.group * winograd(g, dtype, pass_name, ALGORITHMS[name].outputs)  # type: ignore[attr-defined]
@@ -101,6 +108,13 @@ def direct_weights(g: ConvGeometry) -> float:
     return g.batch * math.prod(g.out_shape) * (columns * k + packing)
 
 
+def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
+    """The product, and the packing for the gradient of weights; always a little less than `direct`."""
+    if pass_name == "backward_weights" and not outer_products.serves(g, dtype):
+        return 0.99 * g.group * direct_weights(g)
+    return 0.99 * g.flops / 2
+
+
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:
     """A product for each point, the transforms of all tiles, and that of the weights."""
     blocks = blocks_of(g)
@@ -119,3 +133,18 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
         sizes, step = list(zip(g.in_shape, (pad % blocks.in_step for pad in g.pad), strict=True)), blocks.in_step
     tiles = g.batch * math.prod(-(-(size + pad) // (outputs * step)) for size, pad in sizes)
     return n**2 * (tiles * c * k + transform * tiles * (c + k) + weights * c * k)
+
+
+def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
+    """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
+    isa, total = microkernel.host_instruction_set(), 0.0
+    lanes, point = isa.lanes(dtype), POINT * isa.vector_bytes / 64
+    for s, shifts in plans(g, pass_name, dtype):
+        seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
+        out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
+        if not s.taps:
+            total += CLEARING * IMAGES**2 * out * s.j
+            continue
+        products = out * s.taps * s.c * -(-s.j // lanes) * lanes
+        total += POINTS * (products + point * (seen * s.c + out * s.j) + WEIGHT_POINT[pass_name] * weights)
+    return total

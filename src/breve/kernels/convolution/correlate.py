@@ -32,29 +32,34 @@ def _pack_panel(panel, worker, weight, packed, s, order, group_size, k_stride, j
     count, at = min(s.nr, s.k - first), panel * s.panel
     if s.pixels == 1:
         start += first * j_stride
-        _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride, copy, transpose)
+        pack_columns(
+            weight, start, count, s.c, packed, at, s.c * s.nr, order, s.nr, k_stride, j_stride, copy, transpose
+        )
     else:
         _pack_pixels(weight, start, first, count, packed, at, s, order, k_stride, j_stride)
 
 
 @inline_allocating
-def _pack_columns(weight, start, count, packed, at, s, order, k_stride, j_stride, copy, transpose):
-    """One panel of output channels: some kernels at a time are turned over, then their taps put in order."""
+def pack_columns(weight, start, count, channels, packed, at, tap_size, order, nr, k_stride, j_stride, copy, transpose):
+    """One panel of `count` output channels, packed[tap, c, j] with taps `tap_size` apart.
+
+    Some kernels at a time are turned over, then their taps put in order.
+    """
     kernel = min(k_stride, j_stride)  # its taps lie one after another
-    block = np.zeros(CHANNELS * kernel * s.nr, weight.dtype)
-    for c in range(0, s.c, CHANNELS):
-        channels = min(CHANNELS, s.c - c)
+    if kernel == j_stride == 1:
+        call(copy, channels, count, weight, start, k_stride, packed, at, nr)
+        return
+    block = np.zeros(CHANNELS * kernel * nr, weight.dtype)
+    for c in range(0, channels, CHANNELS):
+        some = min(CHANNELS, channels - c)
         if k_stride == kernel:
-            call(transpose, count, channels * kernel, weight, start + c * k_stride, j_stride, block, 0, s.nr)
+            call(transpose, count, some * kernel, weight, start + c * k_stride, j_stride, block, 0, nr)
         else:
-            for i in range(channels):
-                w0, b0 = start + (c + i) * k_stride, i * kernel * s.nr
-                call(transpose, count, kernel, weight, w0, j_stride, block, b0, s.nr)
-        for tap in range(s.taps):
-            call(
-                copy, channels, s.nr, block, order[tap, 0] * s.nr, kernel * s.nr, packed, at + (tap * s.c + c) * s.nr,
-                s.nr,
-            )  # fmt: skip
+            for i in range(some):
+                w0, b0 = start + (c + i) * k_stride, i * kernel * nr
+                call(transpose, count, kernel, weight, w0, j_stride, block, b0, nr)
+        for tap in range(order.shape[0]):
+            call(copy, some, nr, block, order[tap, 0] * nr, kernel * nr, packed, at + tap * tap_size + c * nr, nr)
 
 
 @inline

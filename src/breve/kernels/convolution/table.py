@@ -7,8 +7,10 @@ from breve.kernels.convolution.depthwise import Depthwise
 from breve.kernels.convolution.direct import Direct
 from breve.kernels.convolution.im2col import Im2col
 from breve.kernels.convolution.pointwise import Pointwise
+from breve.kernels.convolution.strassen import Strassen
 from breve.kernels.convolution.winograd import Winograd, WinogradF2, WinogradF5
 
 ALGORITHMS: dict[str, type[Algorithm]] = {
-    algorithm.name: algorithm for algorithm in (Im2col, Direct, Winograd, WinogradF5, WinogradF2, Depthwise, Pointwise)
+    algorithm.name: algorithm
+    for algorithm in (Im2col, Direct, Winograd, WinogradF5, WinogradF2, Depthwise, Pointwise, Strassen)
 }

@@ -66,11 +66,11 @@ def transpose_address(dtype: Any, isa: InstructionSet | None = None) -> int:
 
 def transform_address(
     dtype: Any, matrix: Matrix, masked: str = "", step: int = 0, epilogue: bool = False, stream: bool = False,
-    isa: InstructionSet | None = None,
+    quadrants: bool = False, isa: InstructionSet | None = None,
 ) -> int:  # fmt: skip
     """Address of a transform by a small constant matrix from both sides. See `transform.py`."""
     return function_address(
-        emit_transform, "transform", np.dtype(dtype).char, matrix, masked, step, epilogue, stream,
+        emit_transform, "transform", np.dtype(dtype).char, matrix, masked, step, epilogue, stream, quadrants,
         isa=isa or host_instruction_set(),
     )  # fmt: skip
 

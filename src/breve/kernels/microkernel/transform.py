@@ -7,6 +7,8 @@ strides for each side, so that a transform reads a feature map and writes panels
 last vector of channels is masked on one side (`masked`), where it touches a feature map; buffers have room for it.
 There the next tile lies some columns further, and what of it is new is fetched meanwhile: hardware does not see the
 pattern, and tiles that come from memory took up to 1.3 times as long.
+With `quadrants` that side is a matrix of 4 rows by 4 blocks, halved twice in both directions: i chooses a half of the
+rows (i // 2, `row` apart) and of the blocks (i % 2), j a half of these (`col` apart); blocks are `panel` apart.
 Rows of the matrix that differ in the sign of every other coefficient only (points p and -p) share their sums.
 """
 
@@ -24,8 +26,9 @@ Matrix = tuple[tuple[float, ...], ...]
 
 
 def emit_transform(
-    isa: InstructionSet, dtype: str, matrix: Matrix, masked: str, step: int, epilogue: bool, stream: bool
-) -> ir.Module:
+    isa: InstructionSet, dtype: str, matrix: Matrix, masked: str, step: int, epilogue: bool, stream: bool,
+    quadrants: bool,
+) -> ir.Module:  # fmt: skip
     """The module with the function `transform`; `masked` is "src", "dst" or ""; `epilogue` adds bias and clamps.
 
     The next tile lies `step` columns further on the masked side. With `stream` whole vectors are written past the
@@ -40,7 +43,7 @@ def emit_transform(
     fn = ir.Function(module, ir.FunctionType(ir.VoidType(), args), "transform")
     fn.args[0].add_attribute("noalias")
     fn.args[4].add_attribute("noalias")
-    _Transform(v, fn, matrix, masked, step, epilogue, stream).emit()
+    _Transform(v, fn, matrix, masked, step, epilogue, stream, quadrants).emit()
     return module
 
 
@@ -48,10 +51,11 @@ class _Transform:
     """Emits the body: loops over panels and their vectors around straight code for one vector."""
 
     def __init__(
-        self, v: Vectors, fn: ir.Function, matrix: Matrix, masked: str, step: int, epilogue: bool, stream: bool
-    ) -> None:
+        self, v: Vectors, fn: ir.Function, matrix: Matrix, masked: str, step: int, epilogue: bool, stream: bool,
+        quadrants: bool,
+    ) -> None:  # fmt: skip
         self.v, self.fn, self.matrix, self.masked, self.step = v, fn, matrix, masked, step
-        self.epilogue, self.stream = epilogue, stream
+        self.epilogue, self.stream, self.quadrants = epilogue, stream, quadrants
         self.src, *self.src_strides = fn.args[:4]
         self.dst, *self.dst_strides = fn.args[4:8]
         self.channels, self.bias, self.relu = fn.args[8:]
@@ -64,10 +68,10 @@ class _Transform:
         vectors = q.sdiv(q.add(self.channels, i64(v.lanes - 1)), i64(v.lanes))
         with counted_loop(q, vectors) as vector:
             panel, within = q.sdiv(vector, i64(v.isa.tile_vectors)), q.srem(vector, i64(v.isa.tile_vectors))
-            first = q.mul(vector, i64(v.lanes))
+            first, in_panel = q.mul(vector, i64(v.lanes)), q.mul(within, i64(v.lanes))
             src, dst = (
-                q.gep(pointer, [q.add(q.mul(panel, strides[2]), q.mul(within, i64(v.lanes)))])
-                for pointer, strides in ((self.src, self.src_strides), (self.dst, self.dst_strides))
+                q.gep(pointer, [first if self._has_blocks(side) else q.add(q.mul(panel, strides[2]), in_panel)])
+                for side, pointer, strides in (("src", self.src, self.src_strides), ("dst", self.dst, self.dst_strides))
             )
             left = q.sub(self.channels, first)
             with q.if_else(q.icmp_signed(">=", left, i64(v.lanes))) as (full, tail):
@@ -81,35 +85,54 @@ class _Transform:
         v, size = self.v, len(self.matrix[0])
         src_mask, dst_mask = (mask if self.masked == side else None for side in ("src", "dst"))
         if self.masked == "src":
-            self._fetch(q, src, self.src_strides, size)
+            self._fetch(q, src, size)
         elif not self.stream:
-            self._fetch(q, dst, self.dst_strides, len(self.matrix))
+            self._fetch(q, dst, len(self.matrix))
         half: list[list[ir.Value]] = []
         for x in range(size):
-            column = [v.load(q, self._at(q, src, self.src_strides, y, x), src_mask) for y in range(size)]
+            column = [v.load(q, self._at(q, src, "src", y, x), src_mask) for y in range(size)]
             half.append(self._apply(q, column))
         for i in range(len(self.matrix)):
             for j, value in enumerate(self._apply(q, [half[x][i] for x in range(size)])):
                 if self.epilogue:
-                    bias = v.load(q, q.gep(self.bias, [first]), mask)
+                    bias = v.load(q, q.gep(self.bias, [q.add(first, self._block(q, "dst", i, j))]), mask)
                     value = q.fadd(value, bias)
                     value = q.select(q.fcmp_ordered("<", value, self.lowest), self.lowest, value)
-                at = self._at(q, dst, self.dst_strides, i, j)
+                at = self._at(q, dst, "dst", i, j)
                 if self.stream and mask is None:
                     v.stream(q, value, at)
                 else:
                     v.store(q, value, at, dst_mask)
 
-    def _fetch(self, q: ir.IRBuilder, pointer: ir.Value, strides: Sequence[ir.Value], size: int) -> None:
-        """What the next tile has of a row of tiles for itself: `step` columns, of rows that no tile above it saw."""
-        writes = self.masked == "dst"
-        for y in range(size - self.step, size):
-            for x in range(size, size + self.step):
-                self.v.prefetch(q, self._at(q, pointer, strides, y, x), level=1 if writes else 2, write=writes)
+    def _fetch(self, q: ir.IRBuilder, pointer: ir.Value, size: int) -> None:
+        """What the next tile has of a row of tiles for itself: `step` columns, of rows that no tile above it saw.
 
-    @staticmethod
-    def _at(q: ir.IRBuilder, pointer: ir.Value, strides: Sequence[ir.Value], i: int, j: int) -> ir.Value:
-        return q.gep(pointer, [q.add(q.mul(strides[0], i64(i)), q.mul(strides[1], i64(j)))])
+        With quadrants a row's next `step` times four blocks come between.
+        """
+        rows, columns = range(size - self.step, size), range(size, size + self.step)
+        if self.quadrants:
+            rows, columns = range(size), range(size)
+            pointer = q.gep(pointer, [q.mul(self._strides(self.masked)[2], i64(4 * self.step))])
+        writes = self.masked == "dst"
+        for y in rows:
+            for x in columns:
+                self.v.prefetch(q, self._at(q, pointer, self.masked, y, x), level=1 if writes else 2, write=writes)
+
+    def _at(self, q: ir.IRBuilder, pointer: ir.Value, side: str, i: int, j: int) -> ir.Value:
+        row, col, _ = self._strides(side)
+        step = 2 if self._has_blocks(side) else 1
+        place = q.add(q.mul(row, i64(i // step)), q.mul(col, i64(j // step)))
+        return q.gep(pointer, [q.add(place, self._block(q, side, i, j))])
+
+    def _block(self, q: ir.IRBuilder, side: str, i: int, j: int) -> ir.Value:
+        """Where a block begins in its row."""
+        return q.mul(self._strides(side)[2], i64(2 * (i % 2) + j % 2)) if self._has_blocks(side) else i64(0)
+
+    def _has_blocks(self, side: str) -> bool:
+        return self.quadrants and side == self.masked
+
+    def _strides(self, side: str) -> Sequence[ir.Value]:
+        return self.src_strides if side == "src" else self.dst_strides
 
     def _apply(self, q: ir.IRBuilder, values: list[ir.Value]) -> list[ir.Value]:
         """matrix @ values; rows that are one another's mirror image share their even and odd sums."""
