@@ -30,8 +30,9 @@ WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are tra
 BLOCK_WEIGHTS = 60.0  # the same between blocks of pixels: they are more, and go through memory
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
-POINT = 9.0  # cost of one point of one channel in Strassen's transforms, where vectors are 64 bytes
-WEIGHT_POINT = {"forward": 20.0, "backward_data": 75.0, "backward_weights": 130.0}
+POINT, POINT_OF_VECTOR = 3.0, 6.0
+"""Cost of one point of one channel in Strassen's transforms: for memory, and in proportion to vectors of 64 bytes."""
+WEIGHT_POINT = {"forward": 20.0, "backward_data": 60.0, "backward_weights": 130.0}
 """Cost of one point of a weight there. For a forward pass it may have been kept; its gradient is summed in memory."""
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
@@ -41,7 +42,7 @@ def set_algorithm(name: str) -> None:
     """How all convolutions are computed from now on, unless their layer names an engine.
 
     "fast" (the initial setting) takes the fastest algorithm; "exact" the fastest whose rounding is that of a plain sum,
-    so no Winograd; a name of `ALGORITHMS` that one wherever it computes the pass, and the fastest elsewhere.
+    so neither Winograd nor Strassen; a name of `ALGORITHMS` that one wherever it computes the pass, and the fastest elsewhere.
     Raises UnsupportedError for an unknown name.
     """
     global _mode
@@ -122,7 +123,7 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     n = outputs + blocks.taps - 1
     isa = microkernel.host_instruction_set()
     transform = TRANSFORM[n] * isa.vector_bytes / 64
-    weights = BLOCK_WEIGHTS if blocks.in_step > 1 and pass_name != "backward_weights" else WEIGHTS
+    weights = BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS
     lanes = isa.lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
@@ -138,7 +139,7 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
 def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
     isa, total = microkernel.host_instruction_set(), 0.0
-    lanes, point = isa.lanes(dtype), POINT * isa.vector_bytes / 64
+    lanes, point = isa.lanes(dtype), POINT + POINT_OF_VECTOR * isa.vector_bytes / 64
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j

@@ -17,7 +17,7 @@ from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.depthwise_plan import STRIPS, PassPlan, plan_pass
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.parts import add_parts
-from breve.kernels.microkernel import FETCH, call
+from breve.kernels.microkernel import call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import stream_flag
@@ -112,7 +112,7 @@ def _correlate(x, w, y, s, phases, addresses, groups, bias, flags, workers):
 @inline
 def _row(work, worker, x, w, y, s, phases, addresses, groups, bias, flags):
     image, o = work // s.outputs, work % s.outputs
-    fetch = FETCH
+    fetch = s.fetch
     for phase in phases:
         first_y, outputs, in_first, rows, w0, w_row, group0, count = phase
         if o < outputs:
@@ -162,8 +162,8 @@ def _strip(work, worker, x, parts, y, s, phase, addresses, groups):
             call(
                 addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
                 s.step * s.in_w * s.channels, s.channels, parts[work], first * w_row, w_row, s.w_tap, y,
-                (y_row + start_y) * s.channels, pixels * s.channels, s.channels, last - first, s.channels, x, 0, FETCH,
-                ahead, s.in_w * s.channels, s.out_w * s.channels,
+                (y_row + start_y) * s.channels, pixels * s.channels, s.channels, last - first, s.channels, x, 0,
+                s.fetch, ahead, s.in_w * s.channels, s.out_w * s.channels,
             )  # fmt: skip
 
 

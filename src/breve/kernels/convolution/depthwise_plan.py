@@ -14,7 +14,10 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.microkernel import FETCH
 from breve.kernels.microkernel.depthwise import Run, line_vectors
+from breve.kernels.microkernel.vectors import LINE_BYTES
+from breve.kernels.streaming import least_bytes
 
 PIXELS, MANY_PIXELS = 4, 14  # of a run, sums in registers; many are up to a third faster where there is room for them
 PIXELS_WEIGHTS = 7  # the same for the gradient of weights, whose sums are the taps
@@ -51,6 +54,8 @@ class Plane(NamedTuple):
     w_tap: int
     y_col: int
     strips: int
+    fetch: int
+    """FETCH where what is read and written is too much to be found in the third-level cache."""
 
 
 class PhaseRow(NamedTuple):
@@ -115,6 +120,10 @@ def backward_phases(g: ConvGeometry, axis: int) -> list[Phase]:
 
 def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPlan:
     """Order the pairs of phases, their runs of pixels and their taps, whose weights are `w_tap` elements each."""
+    pixels = math.prod(g.in_shape) + math.prod(g.out_shape)
+    near = g.batch * g.num_output * pixels * np.dtype(dtype).itemsize < least_bytes()
+    line = LINE_BYTES // np.dtype(dtype).itemsize
+    lines = math.gcd(4, g.num_output // line) if near and g.num_output % line == 0 else 1
     forward = pass_name != "backward_data"
     in_shape, out_shape = (g.in_shape, g.out_shape) if forward else (g.out_shape, g.in_shape)
     phases_h, phases_w = ([forward_phase(g, axis)] if forward else backward_phases(g, axis) for axis in (0, 1))
@@ -124,7 +133,7 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     taps: list[int] = []
     for h in phases_h:
         for w in phases_w:
-            found = _groups(w, in_shape[1], h.in_stride, dtype, pass_name == "backward_weights")
+            found = _groups(w, in_shape[1], h.in_stride, lines, dtype, pass_name == "backward_weights")
             w0, w_row = len(taps) * w_tap, len(w.taps) * w_tap
             rows.append(PhaseRow(h.first, h.outputs, h.in_first, len(h.taps), w0, w_row, len(groups), len(found)))
             addresses += [address for address, _ in found]
@@ -133,12 +142,14 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     h, w = phases_h[0], phases_w[0]
     plane = Plane(  # type: ignore[call-arg]  # two axes: their shapes have two elements
         g.batch, *in_shape, *out_shape, g.num_output, h.stride, h.in_stride, h.step, h.outputs, w_tap,
-        w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)),
+        w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)), 0 if near else FETCH,
     )  # fmt: skip
     return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, groups, taps)))
 
 
-def _groups(phase: Phase, in_size: int, fresh: int, dtype: Any, accumulate: bool) -> list[tuple[int, RunGroup]]:
+def _groups(
+    phase: Phase, in_size: int, fresh: int, lines: int, dtype: Any, accumulate: bool
+) -> list[tuple[int, RunGroup]]:
     """A row's runs of pixels, those that are alike together: the address of their function, and where they lie."""
     most = PIXELS_WEIGHTS if accumulate else _most_pixels(phase)
     pixels = -(-phase.outputs // -(-phase.outputs // most))
@@ -147,7 +158,7 @@ def _groups(phase: Phase, in_size: int, fresh: int, dtype: Any, accumulate: bool
         count, start = min(pixels, phase.outputs - o), phase.in_first + o * phase.in_stride
         end = (count - 1) * phase.in_stride + (len(phase.taps) - 1) * phase.step + 1
         first, last = max(0, -start), min(end, in_size - start)
-        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last), fresh)
+        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last), fresh, lines)
         address = microkernel.depthwise_address(dtype, run, accumulate)
         if groups and groups[-1][0] == address:
             groups[-1] = address, groups[-1][1]._replace(runs=groups[-1][1].runs + 1)

@@ -12,7 +12,7 @@ what the next run needs of y: up to a seventh faster where both come from the th
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llvmlite import ir
 
@@ -35,6 +35,9 @@ class Run(NamedTuple):
     first: int
     last: int
     fresh: int = 1
+    """Rows of x that the next row of pixels sees first."""
+    lines: int = 1
+    """Cache lines of channels worked on together, if there are registers: a tenth to a quarter faster while near."""
 
 
 def emit_correlate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
@@ -68,7 +71,8 @@ def emit_correlate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
             with storing:
                 write(line.store)
 
-    _each_line(q, v, a, run, line_vectors(isa), body, writes=True)
+    most = isa.registers // (run.pixels + run.taps + 1)
+    _each_line(q, v, a, run, max(line_vectors(isa), min(run.lines * line_vectors(isa), most)), body, writes=True)
     return v.module
 
 
@@ -91,7 +95,7 @@ def emit_accumulate(isa: InstructionSet, dtype: str, run: Run) -> ir.Module:
             for slots, at in zip(sums, places, strict=True):
                 line.store([q.load(slot) for slot in slots], at, masked=False)
 
-    _each_line(q, v, a, run, min(line_vectors(isa), isa.registers * 3 // 4 // run.taps), body, writes=False)
+    _each_line(q, v, a, run, min(run.lines * line_vectors(isa), isa.registers * 3 // 4 // run.taps), body, writes=False)
     return v.module
 
 
@@ -193,6 +197,13 @@ def _each_line(q, v, a, run, vectors, body, writes):
     asked = q.and_(a.flags, i64(FETCH | STREAM))
     fetches_x = q.icmp_unsigned("!=", q.and_(asked, i64(FETCH)), i64(0))
     fetches_y = q.icmp_unsigned("==", asked, i64(FETCH))
+
+    def fetch(start: ir.Value, first: ir.Value, pixels: int, pixel: ir.Value, **options: Any) -> None:
+        """A share of so many pixels: with stride 1 line by line as they lie, else those of the same channels."""
+        along, step = (q.mul(first, i64(pixels)), i64(width)) if writes and run.stride == 1 else (first, pixel)
+        for number in range(pixels):
+            v.prefetch(q, _row(q, q.gep(start, [along]), i64(number), step), **options)
+
     with counted_loop(q, a.runs) as number:
         x, y = _row(q, a.x, number, a.x_run), _row(q, a.y, number, a.y_run)
         with counted_loop(q, q.sdiv(q.add(a.channels, i64(width - 1)), i64(width))) as line:
@@ -200,13 +211,10 @@ def _each_line(q, v, a, run, vectors, body, writes):
             left = q.sub(a.channels, first)
             with q.if_then(fetches_x):
                 for row in range(run.fresh):
-                    start = q.gep(x, [q.add(first, q.add(a.ahead, q.mul(a.ahead_row, i64(row))))])
-                    for column in range(run.pixels * run.stride):
-                        v.prefetch(q, _row(q, start, i64(column), a.x_col), level=2)
+                    ahead = q.gep(x, [q.add(a.ahead, q.mul(a.ahead_row, i64(row)))])
+                    fetch(ahead, first, run.pixels * run.stride, a.x_col, level=2)
             with q.if_then(fetches_y):
-                start = q.gep(y, [q.add(first, a.y_ahead)])
-                for pixel in range(run.pixels):
-                    v.prefetch(q, _row(q, start, i64(pixel), a.y_col), level=1 if writes else 2, write=writes)
+                fetch(q.gep(y, [a.y_ahead]), first, run.pixels, a.y_col, level=1 if writes else 2, write=writes)
             with q.if_else(q.icmp_signed(">=", left, i64(width))) as (full, tail):
                 with full:
                     body(_Line(q, v, first, vectors, None), x, y)
