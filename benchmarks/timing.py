@@ -11,7 +11,7 @@ from numba import prange
 from breve.kernels import microkernel
 from breve.kernels.threads import get_num_threads, kernel
 
-WARM_MS = 5.0  # threads of the library measured before may spin for a while
+TURN_MS = 5.0  # threads of the library measured before may spin for a while
 
 
 def median_ms(run: Callable[[], object], runs: int = 7, budget_s: float = 0.6) -> float:
@@ -23,11 +23,11 @@ def median_ms(run: Callable[[], object], runs: int = 7, budget_s: float = 0.6) -
     return float(np.median(times))
 
 
-def medians_ms(runs: dict[str, Callable[[], object]], rounds: int = 7, budget_s: float = 1.5) -> dict[str, float]:
+def medians_ms(runs: dict[str, Callable[[], object]], rounds: int = 9, budget_s: float = 3.0) -> dict[str, float]:
     """Median times of calls that take turns, so that a slow spell of a shared machine meets them all.
 
-    Each is timed after some time of its own, when its threads run and those of the library before it have stopped
-    spinning. From 3 rounds on, up to `rounds` within the budget.
+    A turn is some time to warm up, when its threads run and those of the library before it have stopped spinning, then
+    as much time of calls, of which the median counts. From 3 rounds on, up to `rounds` within the budget.
     """
     times: dict[str, list[float]] = {name: [] for name in runs}
     start = time.perf_counter()
@@ -35,11 +35,17 @@ def medians_ms(runs: dict[str, Callable[[], object]], rounds: int = 7, budget_s:
         if number >= 3 and time.perf_counter() - start > budget_s:
             break
         for name, run in runs.items():
-            spent = 0.0
-            while spent < WARM_MS:
-                spent += _ms(run)
-            times[name].append(_ms(run))
+            _calls_ms(run)
+            times[name].append(float(np.median(_calls_ms(run))))
     return {name: float(np.median(values)) for name, values in times.items()}
+
+
+def _calls_ms(run: Callable[[], object]) -> list[float]:
+    """Times of calls for the length of a turn, of one at least."""
+    times: list[float] = []
+    while sum(times) < TURN_MS:
+        times.append(_ms(run))
+    return times
 
 
 def _ms(run: Callable[[], object]) -> float:

@@ -42,7 +42,8 @@ def set_algorithm(name: str) -> None:
     """How all convolutions are computed from now on, unless their layer names an engine.
 
     "fast" (the initial setting) takes the fastest algorithm; "exact" the fastest whose rounding is that of a plain sum,
-    so neither Winograd nor Strassen; a name of `ALGORITHMS` that one wherever it computes the pass, and the fastest elsewhere.
+    so neither Winograd nor Strassen; a name of `ALGORITHMS` that one wherever it computes the pass, and the fastest
+    elsewhere.
     Raises UnsupportedError for an unknown name.
     """
     global _mode
