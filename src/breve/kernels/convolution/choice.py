@@ -34,6 +34,7 @@ POINT, POINT_OF_VECTOR = 3.0, 6.0
 """Cost of one point of one channel in Strassen's transforms: for memory, and in proportion to vectors of 64 bytes."""
 WEIGHT_POINT = {"forward": 20.0, "backward_data": 60.0, "backward_weights": 130.0}
 """Cost of one point of a weight there. For a forward pass it may have been kept; its gradient is summed in memory."""
+MANY_SUMS = 2.0  # times as much costs a gradient of kernels with several taps: no cache holds its sums
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
@@ -148,5 +149,6 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             total += CLEARING * IMAGES**2 * out * s.j
             continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
-        total += POINTS * (products + point * (seen * s.c + out * s.j) + WEIGHT_POINT[pass_name] * weights)
+        weight = WEIGHT_POINT[pass_name] * (MANY_SUMS if pass_name == "backward_weights" and s.taps > 1 else 1)
+        total += POINTS * (products + point * (seen * s.c + out * s.j) + weight * weights)
     return total

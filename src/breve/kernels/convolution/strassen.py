@@ -216,9 +216,7 @@ def _runs(shifts: list[int], scale: int, band: int) -> tuple[list[int], list[int
     """
     inputs: list[int] = []
     places: dict[int, int] = {}
-    for phase in sorted(
-        {shift % scale for shift in shifts}, key=lambda phase: [s % scale for s in shifts].index(phase)
-    ):
+    for phase in dict.fromkeys(shift % scale for shift in shifts):
         run = [shift for shift in shifts if shift % scale == phase]
         places |= {shift: len(inputs) + (shift - min(run)) // scale for shift in run}
         inputs += range(min(run), max(run) + band * scale, scale)
