@@ -184,9 +184,17 @@ CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_od
 
 
 @pytest.mark.parametrize("case", CUT)
-@pytest.mark.parametrize("limits", [(1 << 40, 0), (0, 1 << 40)], ids=["by_outputs", "by_small_blocks"])
+@pytest.mark.parametrize(
+    "limits",
+    [(1 << 40, 0, 0), (0, 1 << 40, 0), (0, 1 << 40, 1 << 40)],
+    ids=["by_outputs", "by_small_blocks", "by_parts"],
+)
 def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
-    few_tiles, many_weights = limits
+    few_tiles, many_weights, part_sums = limits
+    monkeypatch.setattr(winograd, "PART_SUMS_BYTES", part_sums)
+    monkeypatch.setattr(winograd, "MANY_TILES", 0)
+    monkeypatch.setattr(winograd, "PART_BLOCK_BYTES", 0)
+    monkeypatch.setattr(winograd, "LEAST_PART_BLOCK", 3)
     monkeypatch.setattr(winograd, "FEW_TILES_BYTES", few_tiles)
     monkeypatch.setattr(winograd, "MANY_WEIGHTS_BYTES", many_weights)
     monkeypatch.setattr(winograd, "BLOCK_POINTS", 3 * 64)

@@ -36,6 +36,7 @@ from breve.kernels.convolution.winograd_kernels import (
     correlate_by_outputs,
     correlate_weights,
     correlate_weights_by_outputs,
+    correlate_weights_by_parts,
     pack,
 )
 from breve.kernels.convolution.winograd_tiles import LINE, Code, Sizes, Weights
@@ -46,6 +47,10 @@ from breve.kernels.threads import physical_cores, threads_for
 
 BLOCK_POINTS = 64 * 36  # 64 tiles of F(4, 3) in a block: its v and m are near, and U is read often enough
 WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: they stay in the third-level cache
+PART_BLOCK_BYTES = 2 << 20  # the same for one thread, where each has sums of its own
+LEAST_PART_BLOCK = 64  # tiles of such a block, or the sums would pass too often
+PART_SUMS_BYTES = 6 << 20  # those sums, if they stay near
+MANY_TILES = 6  # times as much as the sums take v and w of all tiles, so that adding up the parts is little
 FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
 MANY_WEIGHTS_BYTES = 12 << 20  # transformed weights that are better not written to memory, nor read from it
 CHUNK_COLUMNS = 64  # outputs that are worked on together then
@@ -97,7 +102,11 @@ class Winograd(Algorithm):
         self._sizes = forward.sizes(BLOCK_POINTS // forward.points)
         self._data_sizes = forward.transposed().sizes(BLOCK_POINTS // forward.points)
         tile_bytes = forward.points * (self._sizes.c + self._sizes.k) * geometry.group * self.dtype.itemsize
-        self._weights_sizes = forward.sizes(max(16, WEIGHTS_BLOCK_BYTES // tile_bytes))
+        self._parts = self._parts_of_sums()
+        block = max(16, WEIGHTS_BLOCK_BYTES // tile_bytes)
+        if self._parts:
+            block = max(LEAST_PART_BLOCK, PART_BLOCK_BYTES * geometry.group // tile_bytes)
+        self._weights_sizes = forward.sizes(block)
         c_stride = kernel * kernel
         k_stride = c_stride * self._sizes.c
         self._weights = Weights(k_stride, c_stride, self._code.weights_to_points)
@@ -139,7 +148,13 @@ class Winograd(Algorithm):
     def _add_weight_diff(self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
         s, points, threads = self._weights_sizes, self._weights_sizes.n**2, self._threads
         arrays = bottom_data.reshape(-1), top_diff.reshape(-1), weight_diff.reshape(-1)
-        v, edge = self._buffer("v", points * s.v_point), self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
+        edge = self._buffer("edge", threads, points * max(s.c_pad, s.k_pad))
+        if self._parts:
+            v, w = (self._buffer(name, threads, points * size) for name, size in (("v", s.v_point), ("w", s.w_point)))
+            u = self._buffer("weights", self._parts, points * s.u_point)
+            correlate_weights_by_parts(*arrays, s, self._code, OFFSETS, v, w, u, edge)
+            return
+        v = self._buffer("v", points * s.v_point)
         if s.by_outputs:
             w = self._buffer("w", threads, points * (s.chunk * s.tiles * s.nr + LINE))
             u = self._buffer("weights", threads, points * (s.chunk * s.c * s.nr + LINE))
@@ -147,6 +162,12 @@ class Winograd(Algorithm):
         else:
             w, u = self._buffer("w", points * s.w_point), self._buffer("weights", points * s.u_point)
             correlate_weights(*arrays, s, self._code, OFFSETS, v, w, u, edge)
+
+    def _parts_of_sums(self) -> int:
+        """Into how many parts, with sums of their own, the tiles are cut for the gradient of weights; 0 for none."""
+        s = self._sizes
+        small = s.n**2 * s.u_point * self.dtype.itemsize <= PART_SUMS_BYTES
+        return min(physical_cores(), s.tiles) if small and s.tiles * (s.c + s.k) >= MANY_TILES * s.c * s.k else 0
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
         plain = self._between_blocks(weight).reshape(-1)

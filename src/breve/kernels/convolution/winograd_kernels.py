@@ -12,6 +12,7 @@ A point begins a cache line further than a multiple of 4096 bytes could: its n^2
 
 from __future__ import annotations
 
+from breve.kernels.convolution.parts import add_parts
 from breve.kernels.convolution.winograd_tiles import (
     LINE,
     diff_to_points,
@@ -137,6 +138,46 @@ def _sum_over_tiles(task, worker, first, count, x, s, code, offsets, v, w, u):
 @inline
 def _unpack(panel, worker, group, u, weight_diff, s, code):
     unpack_panel(u, panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code)
+
+
+@launching
+def correlate_weights_by_parts(x, dy, weight_diff, s, code, offsets, v, w, u, edge):
+    """The same where sums are small beside tiles: a task is a part of the tiles, block by block, with sums of its own.
+
+    What one thread transforms another one need not fetch: on a busy machine that took 1.2 to 1.6 times as long.
+    """
+    for group in range(s.group):
+        launch(_sum_part, len(u), len(v), (x, dy, group, s, code, offsets, v, w, u, edge))
+        launch(_unpack_sums, s.panels, len(v), (group, u, weight_diff, s, code))
+
+
+@inline
+def _sum_part(part, worker, x, dy, group, s, code, offsets, v, w, u, edge):
+    begin, end = s.tiles * part // len(u), s.tiles * (part + 1) // len(u)
+    for first in range(begin, end, s.block):
+        count = min(s.block, end - first)
+        for t in range(count):
+            input_to_points(x, first + t, group, s, code, edge[worker], v[worker], t)
+            diff_to_points(
+                dy, first + t, group * s.k, s.k, s, code, edge[worker], w[worker], t, s.w_point, s.block * s.nr
+            )
+        for p in range(s.n * s.n):
+            for panel in range(s.panels):
+                for t in range(0, count, s.depth):
+                    call(
+                        code.gemm, s.c, min(s.nr, s.k - panel * s.nr), min(s.depth, count - t), 1, v[worker],
+                        p * s.v_point + t * s.c_pad, 1, s.c_pad, w[worker],
+                        p * s.w_point + (panel * s.block + t) * s.nr, s.nr, s.block * s.nr, u[part],
+                        p * s.u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0,
+                        ACCUMULATE if first + t > begin else 0,
+                    )  # fmt: skip
+
+
+@inline
+def _unpack_sums(panel, worker, group, u, weight_diff, s, code):
+    for p in range(s.n * s.n):
+        add_parts(u, p * s.u_point + panel * s.c * s.nr, s.c * s.nr)
+    unpack_panel(u[0], panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code)
 
 
 @launching
