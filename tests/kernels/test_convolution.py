@@ -81,6 +81,8 @@ GEOMETRIES = {
     "depthwise_7x7": geometry(1, 17, 17, (9, 8), 7, pad=3, group=17),
     "depthwise_9x9_dilated": geometry(1, 16, 16, (19, 20), 9, pad=4, dilation=2, group=16),
     "1d": geometry(2, 3, 8, (10,), 3, stride=2, pad=1),
+    "1d_1x1": geometry(2, 3, 8, (10,), 1),
+    "3d_1x1": geometry(2, 20, 3, (4, 2, 3), 1),
     "3d": geometry(2, 3, 4, (4, 5, 3), (2, 3, 2), stride=(1, 2, 1), pad=(1, 0, 1)),
 }
 SPECIAL = {"depthwise": "depthwise", "pointwise": "1x1", "strassen": "four_images"}

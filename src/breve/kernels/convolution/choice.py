@@ -113,7 +113,7 @@ def direct_weights(g: ConvGeometry) -> float:
 
 def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The product, and the packing for the gradient of weights; always a little less than `direct`."""
-    if pass_name == "backward_weights" and not outer_products.serves(g, dtype):
+    if pass_name == "backward_weights" and len(g.kernel) == 2 and not outer_products.serves(g, dtype):
         return 0.99 * g.group * direct_weights(g)
     return 0.99 * g.flops / 2
 

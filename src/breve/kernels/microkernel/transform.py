@@ -1,4 +1,4 @@
-"""Winograd's transforms as LLVM IR: a small constant matrix applied from both sides, a vector of channels at a time.
+"""Winograd's and Strassen's transforms as LLVM IR: a small constant matrix from both sides, on vectors of channels.
 
     dst[i, j] (=) sum_y sum_x  matrix[i, y] src[y, x] matrix[j, x]   (+ bias, clamped from below)
 
@@ -107,7 +107,7 @@ class _Transform:
     def _fetch(self, q: ir.IRBuilder, pointer: ir.Value, size: int) -> None:
         """What the next tile has of a row of tiles for itself: `step` columns, of rows that no tile above it saw.
 
-        With quadrants a row's next `step` times four blocks come between.
+        With quadrants it is what lies `step` times four blocks further on in each row.
         """
         rows, columns = range(size - self.step, size), range(size, size + self.step)
         if self.quadrants:
