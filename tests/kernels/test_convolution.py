@@ -194,6 +194,7 @@ CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_od
 def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
     few_tiles, many_weights, part_sums = limits
     monkeypatch.setattr(winograd, "PART_SUMS_BYTES", part_sums)
+    monkeypatch.setattr(winograd, "ALL_SUMS_BYTES", 1 << 40)
     monkeypatch.setattr(winograd, "MANY_TILES", 0)
     monkeypatch.setattr(winograd, "PART_BLOCK_BYTES", 0)
     monkeypatch.setattr(winograd, "LEAST_PART_BLOCK", 3)

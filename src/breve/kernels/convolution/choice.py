@@ -16,9 +16,10 @@ from breve.kernels.convolution import few_channels, outer_products
 from breve.kernels.convolution.blocks import blocks_of
 from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.strassen import IMAGES, POINTS, plans
+from breve.kernels.convolution.strassen import IMAGES, POINTS, parts_of_sums, plans
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import backward_axis, forward_axis
+from breve.kernels.threads import physical_cores
 
 MODES = ("fast", "exact")
 TRANSFORM = {4: 13.0, 5: 18.0, 6: 19.0, 7: 21.0, 8: 20.0}
@@ -150,5 +151,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
         weight = WEIGHT_POINT[pass_name] * (MANY_SUMS if pass_name == "backward_weights" and s.taps > 1 else 1)
-        total += POINTS * (products + point * (seen * s.c + out * s.j) + weight * weights)
+        work = POINTS * (products + point * (seen * s.c + out * s.j) + weight * weights)
+        idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
+        total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
     return total

@@ -19,7 +19,7 @@ CHANNELS = 16  # whose weights are rearranged together: they stay in the first-l
 
 @launching
 def pack(weight, packed, s, order, group_size, k_stride, j_stride, copy, transpose, workers):
-    """Panels of weights: packed[group, panel, tap, c, j], zero beyond the last column and where a pixel has no tap."""
+    """Panels of weights: packed[group, panel, tap, c, j], zero where a pixel has no tap, tail columns anything."""
     panels = (s.k + s.nr - 1) // s.nr
     args = weight, packed, s, order, group_size, k_stride, j_stride, copy, transpose
     launch(_pack_panel, s.group * panels, workers, args)

@@ -120,8 +120,7 @@ class Strassen(Algorithm):
     ) -> None:
         """Sum V[p]^T . W[p] over all pixels, transform back once."""
         s, threads = self._weights, threads_for(self.geometry.flops // 2)
-        sums_bytes = POINTS * s.u_point * self.dtype.itemsize
-        parts = max(1, min(s.quads * s.bands, physical_cores(), SUMS_BYTES // sums_bytes))
+        parts = parts_of_sums(s, self.dtype)
         v, w = (
             scratch(name, threads * POINTS * point, self.dtype).reshape(threads, -1)
             for name, point in (("v", s.v_point), ("w", s.w_point))
@@ -163,6 +162,12 @@ class Correlation:
         code = _code(dtype.char, s, s.j * y.itemsize % LINE_BYTES == 0 and stream_flag(x, y) != 0)
         arrays = x.reshape(-1), packed, bias, int(relu), y.reshape(-1)
         correlate(*arrays, s, self._shifts, code, np.zeros(2, np.int64), v, m)
+
+
+def parts_of_sums(s: Sizes, dtype: Any) -> int:
+    """Into how many parts, with sums of their own, the bands are cut for the gradient of weights."""
+    sums_bytes = POINTS * s.u_point * np.dtype(dtype).itemsize
+    return max(1, min(s.quads * s.bands, physical_cores(), SUMS_BYTES // sums_bytes))
 
 
 def plans(g: ConvGeometry, pass_name: str, dtype: Any) -> list[tuple[Sizes, Shifts]]:

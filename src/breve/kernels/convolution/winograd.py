@@ -50,6 +50,7 @@ WEIGHTS_BLOCK_BYTES = 8 << 20  # v and w of a block of tiles, for all threads: t
 PART_BLOCK_BYTES = 2 << 20  # the same for one thread, where each has sums of its own
 LEAST_PART_BLOCK = 64  # tiles of such a block, or the sums would pass too often
 PART_SUMS_BYTES = 6 << 20  # those sums, if they stay near
+ALL_SUMS_BYTES = 64 << 20  # those of all threads
 MANY_TILES = 6  # times as much as the sums take v and w of all tiles, so that adding up the parts is little
 FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
 MANY_WEIGHTS_BYTES = 12 << 20  # transformed weights that are better not written to memory, nor read from it
@@ -165,9 +166,9 @@ class Winograd(Algorithm):
 
     def _parts_of_sums(self) -> int:
         """Into how many parts, with sums of their own, the tiles are cut for the gradient of weights; 0 for none."""
-        s = self._sizes
-        small = s.n**2 * s.u_point * self.dtype.itemsize <= PART_SUMS_BYTES
-        return min(physical_cores(), s.tiles) if small and s.tiles * (s.c + s.k) >= MANY_TILES * s.c * s.k else 0
+        s, cores = self._sizes, physical_cores()
+        small = s.n**2 * s.u_point * self.dtype.itemsize <= min(PART_SUMS_BYTES, ALL_SUMS_BYTES // cores)
+        return min(cores, s.tiles) if small and s.tiles * (s.c + s.k) >= MANY_TILES * s.c * s.k else 0
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
         plain = self._between_blocks(weight).reshape(-1)
