@@ -120,6 +120,7 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
     group, column = unit // s.chunks, unit % s.chunks * s.columns
     n = min(s.columns, s.k - column)
     panel = (group * ((s.k + s.nr - 1) // s.nr) + column // s.nr) * s.panel
+    next_panel = s.panel if n > s.nr else min(s.depth, k) * s.nr
     channel = group * s.k + column
     for tap in range(0, max(1, taps_h), s.tap_rows):
         for term in range(0, max(1, k), s.depth):
@@ -138,7 +139,7 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
                 offset, taps = 2 * (first_offset + low * entries), (high - low) * entries
                 call(
                     address, count_w, n, depth, taps, source, a + term, a_row, 1, packed, panel + term * s.nr, s.nr,
-                    s.panel, y, out, s.step_w * s.out_pixel, offsets, offset, bias, channel, added,
+                    next_panel, y, out, s.step_w * s.out_pixel, offsets, offset, bias, channel, added,
                 )  # fmt: skip
                 if column < s.rest:
                     call(
