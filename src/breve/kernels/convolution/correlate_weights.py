@@ -1,14 +1,16 @@
-"""The gradient wrt weights on NHWC arrays by the micro-kernel, with an im2col that stays in the first-level cache.
+"""The gradient wrt weights on NHWC arrays by the micro-kernel: sums of outer products of pixels, packed once for all taps.
 
     dW[k, c, r, s] += sum_{n, oy, ox} dY[n, oy, ox, k]
                                       x[n, oy stride + r dilation - pad, ox stride + s dilation - pad, c]
 
-One product of matrices over the pixels of the top: dY^T by im2col(x), whose columns are in the order (r, s, c). Pixels
-pass in blocks. Of a block dY is packed into strips of output channels, and im2col(x), a few at a time, into panels of
-columns; every panel meets all strips. What is outside the image is zero in the panel.
+For each tap this is a product of matrices over the pixels of the top: dY^T by what that tap sees of x. Bands of rows are
+packed: of dY in strips of output channels, of x in panels of channels, between columns of zeros. Columns of x that are a
+stride apart lie side by side there, so whatever the tap, the pixels of a row are a stretch of the panel: an im2col of
+nine taps would be nine copies of x. The rows of some hundred pixels are the terms of one call of the micro-kernel; what
+a tap sees of them stays in the first-level cache while all strips pass. Rows outside the image are left out.
 
-The work is cut into pieces of columns, chunks of output channels and parts of pixels. Each part has sums of its own,
-and they are added up at the end in the order of the parts, so that the result does not depend on the threads.
+The work is cut into pieces of the panels, chunks of output channels and parts of the bands. Each part has sums of its
+own, and they are added up at the end in the order of the parts, so that the result does not depend on the threads.
 """
 
 from __future__ import annotations
@@ -25,20 +27,21 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-BLOCK = 320  # pixels at most: a panel of im2col(x) and a strip of dY of this length fit the first-level cache together
+CALL_BYTES = 32 << 10  # of x in one call: with what meets it of dY it stays in the first-level cache
 STRIP = 48  # output channels of a strip
-CHUNK = 11 * STRIP  # output channels packed together, at most
-CHUNK_BYTES = 264 << 10  # of a block of pixels they stay in the second-level cache: 128 pixels of 528 channels
-PANELS = 4  # of im2col(x) packed together
-ROWS = 32  # pixels packed together: all that is packed of them is read while it is in the first-level cache
-PANELS_PER_PIECE = 8  # at least, so that packing dY is little beside multiplying it
-TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are panels enough; parts alone
+CHUNK, CHUNK_OF_TAPS = 11 * STRIP, 6 * STRIP
+"""Output channels packed together, at most; fewer with several taps, so that the sums of a panel stay near."""
+BAND_BYTES = 264 << 10  # of dY packed together, and of x: about half of a second-level cache each
+PANELS = 4  # of x packed together
+PIXELS = 32  # packed together: all that is packed of them is read while it is in the first-level cache
+PRODUCTS = 8  # panels times taps of a piece, at least, so that packing dY is little beside multiplying it
+TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are bands enough; parts alone
 SUMS_BYTES = 4 << 20
 LINE = 16
 
 
 class Sizes(NamedTuple):
-    """One gradient. A unit is a run of im2col columns that lie together in x: a tap, or a row of taps that touch."""
+    """One gradient."""
 
     in_h: int
     in_w: int
@@ -56,167 +59,218 @@ class Sizes(NamedTuple):
     pad_h: int
     pad_w: int
     dilation_h: int
-    dilation_w: int
-    unit_taps: int
-    """Taps of a unit: 1, or kernel_w."""
-    unit_size: int
-    """Columns of a unit."""
+    rows: int
+    """Rows of dY, of all images."""
+    span: int
+    """Pixels of a row of dY in one call, at most."""
+    spans: int
+    """Pieces that a row is cut into."""
+    call_rows: int
+    """Rows in one call."""
+    band: int
+    """Rows packed together, at most."""
+    bands: int
+    """Bands of one piece of all rows."""
+    unit: int
+    """Taps in one call: those of a row of the kernel where all channels of a pixel are in one panel, or 1."""
+    width: int
+    """Channels of a panel."""
+    panels: int
     columns: int
-    """Columns of im2col(x) for a group."""
+    """Pixels of a packed row of x with the same remainder modulo the stride."""
+    line: int
+    """Elements of a packed row."""
+    whole: int
+    """Rows of x that a whole image of dY sees."""
+    panel: int
+    """Elements of a panel."""
     row: int
     """From the sums of one output channel to those of the next."""
     in_place: int
     """1 where the sums are the gradient itself: one tap, one part."""
-    pixels: int
-    panels: int
     pieces: int
     chunks: int
     parts: int
-    blocks: int
     nr: int
-    block: int
-    strip: int
     chunk: int
-    packed: int
-    rows: int
 
 
-def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
-    """Weigh the pieces."""
+def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, np.ndarray, np.ndarray]:
+    """Weigh the pieces; with the sizes go the remainders of columns that taps see, and where each tap begins to."""
     c, k, taps = g.channels // g.group, g.num_output // g.group, g.kernel[0] * g.kernel[1]
-    nr, pixels = microkernel.tile_columns(dtype), g.batch * g.out_shape[0] * g.out_shape[1]
-    touch = g.group == 1 and g.dilation[1] == 1
-    unit_taps = g.kernel[1] if touch else 1
-    panels, chunks, size = -(-taps * c // nr), -(-k // CHUNK), np.dtype(dtype).itemsize
+    nr, size, rows = microkernel.tile_columns(dtype), np.dtype(dtype).itemsize, g.batch * g.out_shape[0]
+    width, pixels = min(c, nr), CALL_BYTES // (nr * size)
+    panels, row = -(-c // width), taps * c + LINE
+    chunks = -(-k // (CHUNK if taps == 1 else CHUNK_OF_TAPS))
     chunk = -(-k // (chunks * STRIP)) * STRIP  # even ones: x is packed again for each of them
-    blocks = -(-pixels // min(BLOCK, CHUNK_BYTES // (chunk * size)))
-    row = panels * nr + LINE
-    most_parts = max(1, min(blocks, MOST_PARTS, SUMS_BYTES // (g.num_output * row * size)))
-    parts = 1 << most_parts.bit_length() - 1  # as many for each thread; three for two threads would take a third longer
-    block = -(-pixels // (parts * -(-blocks // parts)))
-    blocks = -(-pixels // block)
-    in_place = taps == parts == 1
-    pieces = max(1, min(panels // PANELS_PER_PIECE, -(-TASKS // (g.group * chunks * parts))))
-    window = (*g.kernel, *g.stride, *g.pad, *g.dilation)
-    return Sizes(  # type: ignore[call-arg]  # two axes: their tuples have two elements
-        *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *window, unit_taps, unit_taps * c, taps * c,
-        c if in_place else row, int(in_place), pixels, panels, pieces, chunks, parts, blocks, nr, block, STRIP, chunk,
-        PANELS, ROWS,
+    pieces = max(1, panels // -(-PRODUCTS // taps))
+    most_parts = min(
+        max(1, rows * g.out_shape[1] // pixels), MOST_PARTS, SUMS_BYTES // (g.num_output * row * size),
+        -(-TASKS // (g.group * chunks * pieces)),
     )  # fmt: skip
+    parts = 1 << max(1, most_parts).bit_length() - 1  # as many for each thread; three for two would take a third longer
+    spans = -(-g.out_shape[1] // pixels)
+    spans = spans if rows >= parts else _round_up(spans, parts)
+    span = -(-g.out_shape[1] // spans)
+    remainders = np.unique([tap * g.dilation[1] % g.stride[1] for tap in range(g.kernel[1])])
+    columns = span + (g.kernel[1] - 1) * g.dilation[1] // g.stride[1]
+    starts = [
+        int(np.searchsorted(remainders, shift % g.stride[1])) * columns + shift // g.stride[1]
+        for shift in range(0, g.kernel[1] * g.dilation[1], g.dilation[1])
+    ]
+    line, halo, call_rows = len(remainders) * columns * width, (g.kernel[0] - 1) * g.dilation[0] + 1, max(1, pixels // span)
+    most_rows = min(BAND_BYTES // (chunk * span * size), BAND_BYTES // (line * g.stride[0] * size))
+    bands = -(-rows // max(1, most_rows // call_rows * call_rows))
+    bands = min(rows, _round_up(bands, parts) if rows >= parts else bands)
+    band = -(-rows // bands)
+    images = min(g.batch, (band - 2) // g.out_shape[0] + 2)  # that a band touches, at most
+    slots = min(images * g.in_shape[0], band * g.stride[0] + images * halo)
+    sizes = Sizes(
+        *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad, g.dilation[0],
+        rows, span, spans, call_rows, band, bands,
+        unit=g.kernel[1] if panels == g.stride[1] == g.dilation[1] == 1 else 1, width=width, panels=panels,
+        columns=columns, line=line, whole=min(g.in_shape[0], (g.out_shape[0] - 1) * g.stride[0] - g.pad[0] + halo),
+        panel=slots * line + LINE, row=c if taps == parts == 1 else row, in_place=int(taps == parts == 1),
+        pieces=pieces, chunks=chunks, parts=parts, nr=nr, chunk=chunk,
+    )  # type: ignore[call-arg, misc]  # fmt: skip  # two axes: their tuples have two elements
+    return sizes, remainders.astype(np.int64), width * np.array(starts, np.int64)
 
 
-def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
+def _round_up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def backward_weights(
+    plan: tuple[Sizes, np.ndarray, np.ndarray], top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray
+) -> None:
     """Add to `weight_diff`."""
-    threads, dtype = threads_for(s.columns * top_diff.size), weight_diff.dtype
-    strips = scratch("strip", threads * (s.chunk * s.block + LINE), dtype).reshape(threads, -1)
-    panels = scratch("v", threads * (s.packed * s.block * s.nr + LINE), dtype).reshape(threads, -1)
+    (s, *taps), dtype = plan, weight_diff.dtype
+    threads = threads_for(s.kernel_h * s.kernel_w * s.c * top_diff.size)
+    tops = scratch("strip", threads * (s.chunk * s.band * s.span + LINE), dtype).reshape(threads, -1)
+    panels = scratch("v", threads * (min(PANELS, s.panels) * s.panel + LINE), dtype).reshape(threads, -1)
     sums = weight_diff if s.in_place else scratch("w", s.parts * s.group * s.k * s.row, dtype)
     gemm, copy = microkernel.brgemm_address(dtype), microkernel.copy_address(dtype)
-    offsets = np.zeros(2, np.int64)
+    offsets = np.zeros((threads, 2 * s.call_rows + LINE), np.int64)  # those of two threads in lines of their own
     sums = sums.reshape(s.parts, -1)
-    correlate_weights(bottom_data.reshape(-1), top_diff.reshape(-1), s, gemm, copy, offsets, strips, panels, sums)
+    correlate_weights(bottom_data.reshape(-1), top_diff.reshape(-1), s, *taps, gemm, copy, offsets, tops, panels, sums)
     if not s.in_place:
         add_sums(sums, weight_diff.reshape(-1), s, threads)
 
 
 @launching
-def correlate_weights(x, dy, s, gemm, copy, offsets, strips, panels, sums):
-    """Each task is one piece of the columns of a group, for one chunk of its outputs, over one part of the pixels."""
+def correlate_weights(x, dy, s, remainders, starts, gemm, copy, offsets, tops, panels, sums):
+    """Each task is one piece of the panels of a group, for one chunk of its outputs, over one part of the bands."""
     tasks = s.parts * s.group * s.chunks * s.pieces
-    launch(_piece, tasks, panels.shape[0], (x, dy, s, gemm, copy, offsets, strips, panels, sums))
+    launch(_piece, tasks, len(tops), (x, dy, s, remainders, starts, gemm, copy, offsets, tops, panels, sums))
 
 
 @inline
-def _piece(task, worker, x, dy, s, gemm, copy, offsets, strips, panels, sums):
-    strip, panel = strips[worker], panels[worker]
+def _piece(task, worker, x, dy, s, remainders, starts, gemm, copy, offsets, tops, panels, sums):
     piece, chunk = task % s.pieces, task // s.pieces % s.chunks
     group, part = task // (s.pieces * s.chunks) % s.group, task // (s.pieces * s.chunks * s.group)
-    first_k, last_k = chunk * s.chunk, min(s.k, (chunk + 1) * s.chunk)
+    first_k, last_k = group * s.k + chunk * s.chunk, group * s.k + min(s.k, (chunk + 1) * s.chunk)
     first_panel, last_panel = s.panels * piece // s.pieces, s.panels * (piece + 1) // s.pieces
-    first_block, last_block = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
-    for block in range(first_block, last_block):
-        first, last = block * s.block, min(s.pixels, (block + 1) * s.block)
-        _pack_top(dy, group * s.k + first_k, last_k - first_k, first, last, strip, copy, s)
-        for packed in range(first_panel, last_panel, s.packed):
-            end = min(last_panel, packed + s.packed)
-            _pack_panels(x, group, packed, end, first, last, panel, copy, s)
-            for p in range(packed, end):
-                column = p * s.nr
-                for k in range(first_k, last_k, s.strip):
+    first_band, last_band = s.bands * s.spans * part // s.parts, s.bands * s.spans * (part + 1) // s.parts
+    for band in range(first_band, last_band):
+        span, first, last = band // s.bands, band % s.bands * s.rows // s.bands, (band % s.bands + 1) * s.rows // s.bands
+        column, end = s.out_w * span // s.spans, s.out_w * (span + 1) // s.spans
+        _pack_top(dy, first_k, last_k, first, last, column, end, tops[worker], copy, s)
+        flags = ACCUMULATE if s.in_place or band > first_band else 0
+        for packed in range(first_panel, last_panel, PANELS):
+            count = min(PANELS, last_panel - packed)
+            _pack_panels(x, group, packed, count, first, last, column, remainders, panels[worker], copy, s)
+            for p in range(count):
+                _multiply(
+                    packed + p, p, first_k, last_k, first, last, end - column, starts, gemm, offsets[worker], tops[worker],
+                    panels[worker], sums[part], flags, s,
+                )  # fmt: skip
+
+
+@inline
+def _pack_top(dy, first_k, last_k, first, last, column, end, tops, copy, s):
+    """Pixels from `column` to `end` of some rows of dY, into tops[strip, row, pixel, channel]."""
+    for row in range(first, last):
+        for pixel in range(column, end, PIXELS):
+            count = min(PIXELS, end - pixel)
+            at = ((row - first) * (end - column) + pixel - column) * STRIP
+            for k in range(first_k, last_k, STRIP):
+                start = (row * s.out_w + pixel) * s.out_channels + k
+                call(
+                    copy, count, min(STRIP, last_k - k), dy, start, s.out_channels, tops,
+                    (k - first_k) * s.band * s.span + at, STRIP,
+                )  # fmt: skip
+
+
+@inline
+def _pack_panels(x, group, first_panel, count, first, last, column, remainders, panels, copy, s):
+    """What some rows of dY see of `count` panels of x, into panels[panel, row, remainder, pixel, channel]."""
+    at, row = 0, first
+    while row < last:
+        image, top = row // s.out_h, row % s.out_h
+        bottom = min(s.out_h, top + last - row)
+        for y in range(_first_seen(top, s), _last_seen(bottom, s)):
+            for i in range(len(remainders)):
+                start, first_x = (image * s.in_h + y) * s.in_w, column * s.stride_w - s.pad_w + remainders[i]
+                to = at + i * s.columns * s.width
+                _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s)
+            at += s.line
+        row += bottom - top
+
+
+@inline
+def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s):
+    """Every stride_w-th pixel of a row of x from `first_x` on; zeros outside the image."""
+    before = min(s.columns, max(0, (s.stride_w - 1 - first_x) // s.stride_w))
+    behind = max(before, min(s.columns, (s.in_w - 1 - first_x) // s.stride_w + 1))
+    for p in range(count):
+        panel = p * s.panel + to
+        panels[panel : panel + before * s.width] = 0
+        panels[panel + behind * s.width : panel + s.columns * s.width] = 0
+    for i in range(before, behind, PIXELS):
+        source = (start + first_x + i * s.stride_w) * s.in_channels + group * s.c
+        for p in range(count):
+            channel = (first_panel + p) * s.width
+            call(
+                copy, min(PIXELS, behind - i), min(s.width, s.c - channel), x, source + channel,
+                s.stride_w * s.in_channels, panels, p * s.panel + to + i * s.width, s.width,
+            )  # fmt: skip
+
+
+@inline
+def _multiply(panel, packed, first_k, last_k, first, last, pixels, starts, gemm, offsets, tops, panels, sums, flags, s):
+    """Add the products of a band for one panel, all taps and strips, some rows at a time."""
+    channel, image = panel * s.width, first // s.out_h
+    seen = _last_seen(min(s.out_h, first % s.out_h + last - first), s) - _first_seen(first % s.out_h, s)
+    for row in range(first, last, s.call_rows):
+        added = flags if row == first else ACCUMULATE
+        for r in range(s.kernel_h):
+            rows = 0
+            for q in range(row, min(last, row + s.call_rows)):
+                y, images = q % s.out_h * s.stride_h + r * s.dilation_h - s.pad_h, q // s.out_h - image
+                if 0 <= y < s.in_h:
+                    at = y - _first_seen(first % s.out_h, s) if images == 0 else y + seen + (images - 1) * s.whole
+                    offsets[2 * rows], offsets[2 * rows + 1] = (q - first) * pixels * STRIP, at * s.line
+                    rows += 1
+            for tap in range(0, s.kernel_w, s.unit):
+                column = (r * s.kernel_w + tap) * s.c + channel
+                for k in range(first_k, last_k, STRIP):
                     call(
-                        gemm, min(s.strip, last_k - k), min(s.nr, s.columns - column), last - first, 1, strip,
-                        (k - first_k) * s.block, 1, s.strip, panel, (p - packed) * s.block * s.nr, s.nr, 0,
-                        sums[part], (group * s.k + k) * s.row + column, s.row, offsets, 0, x, 0,
-                        ACCUMULATE if s.in_place or block > first_block else 0,
+                        gemm, min(STRIP, last_k - k), s.unit * min(s.width, s.c - channel), pixels, rows, tops,
+                        (k - first_k) * s.band * s.span, 1, STRIP, panels, packed * s.panel + starts[tap], s.width, s.nr,
+                        sums, k * s.row + column, s.row, offsets, 0, panels, 0, added,
                     )  # fmt: skip
 
 
 @inline
-def _pack_top(dy, channel, count, first, last, strips, copy, s):
-    """Pixels `first` to `last` of `count` channels of dY into strips[strip, pixel, channel]."""
-    for pixel in range(first, last, s.rows):
-        rows = min(s.rows, last - pixel)
-        for k in range(0, count, s.strip):
-            at, start = k * s.block + (pixel - first) * s.strip, pixel * s.out_channels + channel + k
-            call(copy, rows, min(s.strip, count - k), dy, start, s.out_channels, strips, at, s.strip)
+def _first_seen(row, s):
+    """The first row of x that a row of an image of dY sees."""
+    return min(s.in_h, max(0, row * s.stride_h - s.pad_h))
 
 
 @inline
-def _pack_panels(x, group, first_panel, last_panel, first, last, panels, copy, s):
-    """Some panels of im2col(x) for the pixels `first` to `last`, into panels[panel, pixel, nr]."""
-    for pixel in range(first, last, s.rows):
-        end = min(last, pixel + s.rows)
-        for panel in range(first_panel, last_panel):
-            at = ((panel - first_panel) * s.block + pixel - first) * s.nr
-            column, width = panel * s.nr, min(s.nr, s.columns - panel * s.nr)
-            if width < s.nr:
-                panels[at : at + (end - pixel) * s.nr] = 0
-            done = 0
-            while done < width:
-                unit, start = (column + done) // s.unit_size, (column + done) % s.unit_size
-                count = min(width - done, s.unit_size - start)
-                _pack_unit(x, group, unit, start, count, pixel, end, panels, at + done, copy, s)
-                done += count
-
-
-@inline
-def _pack_unit(x, group, unit, start, width, first, last, panel, p0, copy, s):
-    """Columns `start` to `start + width` of a unit for the pixels `first` to `last`, into a panel from p0 on."""
-    units_w = s.kernel_w // s.unit_taps
-    shift_h, shift_w = unit // units_w * s.dilation_h - s.pad_h, unit % units_w * s.dilation_w - s.pad_w
-    row_size = s.in_w * s.in_channels
-    step = s.stride_w * s.in_channels
-    zero = shift_w * s.in_channels + group * s.c + start
-    low = min(s.out_w, max(0, (step - 1 - zero) // step))
-    high = max(low, min(s.out_w, (row_size - width - zero) // step + 1))
-    pixel = first
-    while pixel < last:
-        col, line = pixel % s.out_w, pixel // s.out_w
-        count = min(last - pixel, s.out_w - col)
-        row = line % s.out_h * s.stride_h + shift_h
-        at = p0 + (pixel - first - col) * s.nr
-        inside = 0 <= row < s.in_h
-        source = (line // s.out_h * s.in_h + row) * row_size
-        inner, behind = max(col, low), min(col + count, high)
-        if not inside or inner >= behind:
-            inner = behind = col + count
-        for i in range(col, inner):
-            _copy_clipped(x, source, i * step + zero, row_size, panel, at + i * s.nr, width, inside, copy)
-        if inner < behind:
-            call(copy, behind - inner, width, x, source + inner * step + zero, step, panel, at + inner * s.nr, s.nr)
-        for i in range(behind, col + count):
-            _copy_clipped(x, source, i * step + zero, row_size, panel, at + i * s.nr, width, inside, copy)
-        pixel += count
-
-
-@inline
-def _copy_clipped(x, source, start, row_size, panel, at, width, inside, copy):
-    """Elements of a row of x, zeros before and behind it, or all zeros where the row is not `inside` the image."""
-    for j in range(width):
-        panel[at + j] = 0
-    low, high = max(0, -start), min(width, row_size - start)
-    if inside and low < high:
-        call(copy, 1, high - low, x, source + start + low, 0, panel, at + low, 0)
+def _last_seen(rows, s):
+    """Behind the last row of x that some rows of an image of dY see."""
+    return min(s.in_h, max(0, (rows - 1) * s.stride_h - s.pad_h + (s.kernel_h - 1) * s.dilation_h + 1))
 
 
 @launching
@@ -227,9 +281,11 @@ def add_sums(sums, weight_diff, s, workers):
 
 @inline
 def _add_sums_of_output(k, worker, sums, weight_diff, s):
-    add_parts(sums, k * s.row, s.columns)
-    total = sums[0, k * s.row : k * s.row + s.columns]
-    diff, taps = weight_diff[k * s.columns : (k + 1) * s.columns], s.kernel_h * s.kernel_w
+    taps = s.kernel_h * s.kernel_w
+    columns = taps * s.c
+    add_parts(sums, k * s.row, columns)
+    total = sums[0, k * s.row : k * s.row + columns]
+    diff = weight_diff[k * columns : (k + 1) * columns]
     for tap in range(taps):
         addend = total[tap * s.c : (tap + 1) * s.c]
         for c in range(s.c):
