@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from breve.blob import aligned_zeros
 from breve.errors import LayerError, UnsupportedError
 from breve.kernels import convolution, streaming
-from breve.kernels.convolution import ALGORITHMS, PASSES, outer_products, winograd
+from breve.kernels.convolution import ALGORITHMS, PASSES, correlate_weights, few_channels, outer_products, winograd
 from breve.kernels.gemm import block_depth
 from breve.kernels.microkernel import STREAM, tile_columns
 from breve.kernels.threads import get_num_threads, set_num_threads
@@ -211,6 +211,27 @@ def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
             check_forward(plan, g, np.float32)
         check_backward_data(plan, g, np.float32)
         check_backward_weights(plan, g, np.float32)
+
+
+BANDS = ["pad_beyond_kernel", "1x1_deep", "3x3_stride_2_pad", "5x5_stride_3_pad_beyond", "stride_3_beyond_kernel"]
+BANDS += ["uneven", "dilation_3_stride_2", "four_images", "four_images_stride_2", "group_3_odd", "row_kernel", "wide"]
+
+
+@pytest.mark.parametrize("case", BANDS)
+@pytest.mark.parametrize(
+    "limits", [(5, 0, 1 << 40), (23, 9 << 10, 1 << 40), (3, 1 << 40, 0)], ids=["by_rows", "by_bands", "by_pieces"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, monkeypatch):
+    pixels, band_bytes, sums_bytes = limits
+    g, pixel_bytes = GEOMETRIES[case], tile_columns(dtype) * np.dtype(dtype).itemsize
+    monkeypatch.setattr(few_channels, "CHANNELS", 0)
+    monkeypatch.setattr(correlate_weights, "CALL_BYTES", pixels * pixel_bytes)
+    monkeypatch.setattr(correlate_weights, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(correlate_weights, "SUMS_BYTES", sums_bytes)
+    monkeypatch.setattr(correlate_weights, "CHUNK", 7)
+    monkeypatch.setattr(correlate_weights, "PRODUCTS", 1)
+    check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
 
 
 STREAMED = {

@@ -1,13 +1,13 @@
-"""The gradient wrt weights on NHWC arrays by the micro-kernel: sums of outer products of pixels, packed once for all taps.
+"""The gradient wrt weights on NHWC arrays by the micro-kernel: x is packed once, for all taps.
 
     dW[k, c, r, s] += sum_{n, oy, ox} dY[n, oy, ox, k]
                                       x[n, oy stride + r dilation - pad, ox stride + s dilation - pad, c]
 
-For each tap this is a product of matrices over the pixels of the top: dY^T by what that tap sees of x. Bands of rows are
-packed: of dY in strips of output channels, of x in panels of channels, between columns of zeros. Columns of x that are a
-stride apart lie side by side there, so whatever the tap, the pixels of a row are a stretch of the panel: an im2col of
-nine taps would be nine copies of x. The rows of some hundred pixels are the terms of one call of the micro-kernel; what
-a tap sees of them stays in the first-level cache while all strips pass. Rows outside the image are left out.
+For each tap this is a product of matrices over the pixels of the top: dY^T by what that tap sees of x. Bands of rows
+are packed: of dY in strips of output channels, of x in panels of channels, between columns of zeros. Columns that are a
+stride apart lie side by side there, so that what a tap sees of a row is a stretch of the packed one; im2col would copy
+it for each tap. Some rows are multiplied in one call of the micro-kernel, as its taps. What a tap of the convolution
+sees of them stays in the first-level cache while all strips pass. Rows outside the image are left out.
 
 The work is cut into pieces of the panels, chunks of output channels and parts of the bands. Each part has sums of its
 own, and they are added up at the end in the order of the parts, so that the result does not depend on the threads.
@@ -15,6 +15,7 @@ own, and they are added up at the end in the order of the parts, so that the res
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +26,11 @@ from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import inline, launching, threads_for
+from breve.kernels.threads import inline, launching, physical_cores, threads_for
 
 CALL_BYTES = 32 << 10  # of x in one call: with what meets it of dY it stays in the first-level cache
 STRIP = 48  # output channels of a strip
-CHUNK, CHUNK_OF_TAPS = 11 * STRIP, 6 * STRIP
-"""Output channels packed together, at most; fewer with several taps, so that the sums of a panel stay near."""
+CHUNK = 11 * STRIP  # output channels packed together, at most
 BAND_BYTES = 264 << 10  # of dY packed together, and of x: about half of a second-level cache each
 PANELS = 4  # of x packed together
 PIXELS = 32  # packed together: all that is packed of them is read while it is in the first-level cache
@@ -61,79 +61,97 @@ class Sizes(NamedTuple):
     dilation_h: int
     rows: int
     """Rows of dY, of all images."""
-    span: int
-    """Pixels of a row of dY in one call, at most."""
     spans: int
-    """Pieces that a row is cut into."""
+    """Pieces that each of them is cut into."""
+    span: int
+    """Pixels of a piece, at most."""
     call_rows: int
-    """Rows in one call."""
-    band: int
-    """Rows packed together, at most."""
+    """Rows of one call."""
     bands: int
-    """Bands of one piece of all rows."""
+    """Bands of rows that are packed together."""
+    band: int
+    """Rows of a band, at most."""
     unit: int
-    """Taps in one call: those of a row of the kernel where all channels of a pixel are in one panel, or 1."""
+    """Taps of one call: a row of the kernel where a panel has all channels, or 1."""
     width: int
     """Channels of a panel."""
     panels: int
     columns: int
-    """Pixels of a packed row of x with the same remainder modulo the stride."""
+    """Pixels of a packed row of x that have the same remainder modulo the stride."""
     line: int
     """Elements of a packed row."""
     whole: int
     """Rows of x that a whole image of dY sees."""
     panel: int
-    """Elements of a panel."""
+    """Elements of a packed panel."""
     row: int
     """From the sums of one output channel to those of the next."""
     in_place: int
     """1 where the sums are the gradient itself: one tap, one part."""
     pieces: int
+    """Of the panels."""
     chunks: int
-    parts: int
-    nr: int
+    """Of output channels."""
     chunk: int
+    """Output channels of a chunk, at most."""
+    parts: int
+    """Of the bands."""
+    nr: int
 
 
-def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, np.ndarray, np.ndarray]:
-    """Weigh the pieces; with the sizes go the remainders of columns that taps see, and where each tap begins to."""
-    c, k, taps = g.channels // g.group, g.num_output // g.group, g.kernel[0] * g.kernel[1]
-    nr, size, rows = microkernel.tile_columns(dtype), np.dtype(dtype).itemsize, g.batch * g.out_shape[0]
-    width, pixels = min(c, nr), CALL_BYTES // (nr * size)
+class Taps(NamedTuple):
+    """What taps see of a row."""
+
+    remainders: np.ndarray
+    """Modulo the stride, of the columns that any tap sees."""
+    starts: np.ndarray
+    """For each tap of a row of the kernel, the element of a packed row where what it sees begins."""
+
+
+def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
+    """Weigh the pieces."""
+    c, k, taps = g.channels // g.group, g.num_output // g.group, math.prod(g.kernel)
+    (out_h, out_w), nr, size = g.out_shape, microkernel.tile_columns(dtype), np.dtype(dtype).itemsize
+    rows, pixels, width = g.batch * out_h, CALL_BYTES // (nr * size), min(c, nr)
     panels, row = -(-c // width), taps * c + LINE
-    chunks = -(-k // (CHUNK if taps == 1 else CHUNK_OF_TAPS))
-    chunk = -(-k // (chunks * STRIP)) * STRIP  # even ones: x is packed again for each of them
-    pieces = max(1, panels // -(-PRODUCTS // taps))
-    most_parts = min(
-        max(1, rows * g.out_shape[1] // pixels), MOST_PARTS, SUMS_BYTES // (g.num_output * row * size),
-        -(-TASKS // (g.group * chunks * pieces)),
-    )  # fmt: skip
-    parts = 1 << max(1, most_parts).bit_length() - 1  # as many for each thread; three for two would take a third longer
-    spans = -(-g.out_shape[1] // pixels)
+    pieces, chunks, parts = _cut(g, panels, rows * out_w // pixels, g.num_output * row * size)
+    chunk, in_place = -(-k // chunks), taps == parts == 1
+    spans = -(-out_w // pixels)
     spans = spans if rows >= parts else _round_up(spans, parts)
-    span = -(-g.out_shape[1] // spans)
-    remainders = np.unique([tap * g.dilation[1] % g.stride[1] for tap in range(g.kernel[1])])
-    columns = span + (g.kernel[1] - 1) * g.dilation[1] // g.stride[1]
-    starts = [
-        int(np.searchsorted(remainders, shift % g.stride[1])) * columns + shift // g.stride[1]
-        for shift in range(0, g.kernel[1] * g.dilation[1], g.dilation[1])
-    ]
-    line, halo, call_rows = len(remainders) * columns * width, (g.kernel[0] - 1) * g.dilation[0] + 1, max(1, pixels // span)
-    most_rows = min(BAND_BYTES // (chunk * span * size), BAND_BYTES // (line * g.stride[0] * size))
-    bands = -(-rows // max(1, most_rows // call_rows * call_rows))
-    bands = min(rows, _round_up(bands, parts) if rows >= parts else bands)
+    span = -(-out_w // spans)
+    columns, seen = _columns(g, span, width)
+    line, halo = len(seen.remainders) * columns * width, (g.kernel[0] - 1) * g.dilation[0] + 1
+    call_rows, band = max(1, pixels // span), BAND_BYTES // (max(chunk * span, line * g.stride[0]) * size)
+    bands = -(-rows // (band // call_rows * call_rows or max(1, band)))
+    bands = min(rows, _round_up(bands, parts)) if rows >= parts else bands
     band = -(-rows // bands)
-    images = min(g.batch, (band - 2) // g.out_shape[0] + 2)  # that a band touches, at most
-    slots = min(images * g.in_shape[0], band * g.stride[0] + images * halo)
+    images = min(g.batch, (band - 2) // out_h + 2)  # that a band touches, at most
+    lines = min(images * g.in_shape[0], band * g.stride[0] + images * halo)
     sizes = Sizes(
         *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad, g.dilation[0],
-        rows, span, spans, call_rows, band, bands,
-        unit=g.kernel[1] if panels == g.stride[1] == g.dilation[1] == 1 else 1, width=width, panels=panels,
-        columns=columns, line=line, whole=min(g.in_shape[0], (g.out_shape[0] - 1) * g.stride[0] - g.pad[0] + halo),
-        panel=slots * line + LINE, row=c if taps == parts == 1 else row, in_place=int(taps == parts == 1),
-        pieces=pieces, chunks=chunks, parts=parts, nr=nr, chunk=chunk,
-    )  # type: ignore[call-arg, misc]  # fmt: skip  # two axes: their tuples have two elements
-    return sizes, remainders.astype(np.int64), width * np.array(starts, np.int64)
+        rows, spans, span, call_rows, bands, band, g.kernel[1] if panels == g.stride[1] == g.dilation[1] == 1 else 1,
+        width, panels, columns, line, min(g.in_shape[0], (out_h - 1) * g.stride[0] - g.pad[0] + halo),
+        lines * line + LINE, c if in_place else row, int(in_place), pieces, chunks, chunk, parts, nr,
+    )  # type: ignore[call-arg]  # fmt: skip  # two axes: their tuples have two elements
+    return sizes, seen
+
+
+def _cut(g: ConvGeometry, panels: int, calls: int, sums_bytes: int) -> tuple[int, int, int]:
+    """Pieces, chunks and parts of the work; sums of a part take `sums_bytes`."""
+    k, pieces = g.num_output // g.group, max(1, panels // -(-PRODUCTS // math.prod(g.kernel)))
+    chunks = -(-k // CHUNK)
+    parts = min(calls, MOST_PARTS, SUMS_BYTES // sums_bytes, -(-TASKS // (g.group * chunks * pieces)))
+    parts = 1 << max(1, parts).bit_length() - 1  # as many for each thread; three for two would take a third longer
+    idle = -(-physical_cores() // (g.group * pieces * parts))
+    return pieces, max(chunks, min(idle, k // (2 * STRIP))), parts
+
+
+def _columns(g: ConvGeometry, span: int, width: int) -> tuple[int, Taps]:
+    """Pixels of a packed row of x with the same remainder, and where the taps find theirs."""
+    shifts, stride = [tap * g.dilation[1] for tap in range(g.kernel[1])], g.stride[1]
+    remainders, columns = sorted({shift % stride for shift in shifts}), span + shifts[-1] // stride
+    starts = [(remainders.index(shift % stride) * columns + shift // stride) * width for shift in shifts]
+    return columns, Taps(np.array(remainders, np.int64), np.array(starts, np.int64))
 
 
 def _round_up(size: int, unit: int) -> int:
@@ -141,48 +159,49 @@ def _round_up(size: int, unit: int) -> int:
 
 
 def backward_weights(
-    plan: tuple[Sizes, np.ndarray, np.ndarray], top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray
+    plan: tuple[Sizes, Taps], top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray
 ) -> None:
     """Add to `weight_diff`."""
-    (s, *taps), dtype = plan, weight_diff.dtype
+    (s, seen), dtype = plan, weight_diff.dtype
     threads = threads_for(s.kernel_h * s.kernel_w * s.c * top_diff.size)
-    tops = scratch("strip", threads * (s.chunk * s.band * s.span + LINE), dtype).reshape(threads, -1)
+    tops = scratch("strip", threads * (_round_up(s.chunk, STRIP) * s.band * s.span + LINE), dtype).reshape(threads, -1)
     panels = scratch("v", threads * (min(PANELS, s.panels) * s.panel + LINE), dtype).reshape(threads, -1)
     sums = weight_diff if s.in_place else scratch("w", s.parts * s.group * s.k * s.row, dtype)
     gemm, copy = microkernel.brgemm_address(dtype), microkernel.copy_address(dtype)
     offsets = np.zeros((threads, 2 * s.call_rows + LINE), np.int64)  # those of two threads in lines of their own
     sums = sums.reshape(s.parts, -1)
-    correlate_weights(bottom_data.reshape(-1), top_diff.reshape(-1), s, *taps, gemm, copy, offsets, tops, panels, sums)
+    correlate_weights(bottom_data.reshape(-1), top_diff.reshape(-1), s, seen, gemm, copy, offsets, tops, panels, sums)
     if not s.in_place:
         add_sums(sums, weight_diff.reshape(-1), s, threads)
 
 
 @launching
-def correlate_weights(x, dy, s, remainders, starts, gemm, copy, offsets, tops, panels, sums):
+def correlate_weights(x, dy, s, seen, gemm, copy, offsets, tops, panels, sums):
     """Each task is one piece of the panels of a group, for one chunk of its outputs, over one part of the bands."""
     tasks = s.parts * s.group * s.chunks * s.pieces
-    launch(_piece, tasks, len(tops), (x, dy, s, remainders, starts, gemm, copy, offsets, tops, panels, sums))
+    launch(_piece, tasks, len(tops), (x, dy, s, seen, gemm, copy, offsets, tops, panels, sums))
 
 
 @inline
-def _piece(task, worker, x, dy, s, remainders, starts, gemm, copy, offsets, tops, panels, sums):
+def _piece(task, worker, x, dy, s, seen, gemm, copy, offsets, tops, panels, sums):
     piece, chunk = task % s.pieces, task // s.pieces % s.chunks
     group, part = task // (s.pieces * s.chunks) % s.group, task // (s.pieces * s.chunks * s.group)
     first_k, last_k = group * s.k + chunk * s.chunk, group * s.k + min(s.k, (chunk + 1) * s.chunk)
     first_panel, last_panel = s.panels * piece // s.pieces, s.panels * (piece + 1) // s.pieces
-    first_band, last_band = s.bands * s.spans * part // s.parts, s.bands * s.spans * (part + 1) // s.parts
-    for band in range(first_band, last_band):
-        span, first, last = band // s.bands, band % s.bands * s.rows // s.bands, (band % s.bands + 1) * s.rows // s.bands
+    first_task, last_task = s.bands * s.spans * part // s.parts, s.bands * s.spans * (part + 1) // s.parts
+    for each in range(first_task, last_task):
+        span, band = each // s.bands, each % s.bands
+        first, last = s.rows * band // s.bands, s.rows * (band + 1) // s.bands
         column, end = s.out_w * span // s.spans, s.out_w * (span + 1) // s.spans
         _pack_top(dy, first_k, last_k, first, last, column, end, tops[worker], copy, s)
-        flags = ACCUMULATE if s.in_place or band > first_band else 0
+        flags = ACCUMULATE if s.in_place or each > first_task else 0
         for packed in range(first_panel, last_panel, PANELS):
             count = min(PANELS, last_panel - packed)
-            _pack_panels(x, group, packed, count, first, last, column, remainders, panels[worker], copy, s)
+            _pack_panels(x, group, packed, count, first, last, column, seen, panels[worker], copy, s)
             for p in range(count):
                 _multiply(
-                    packed + p, p, first_k, last_k, first, last, end - column, starts, gemm, offsets[worker], tops[worker],
-                    panels[worker], sums[part], flags, s,
+                    packed + p, p, first_k, last_k, first, last, end - column, seen, gemm, offsets[worker],
+                    tops[worker], panels[worker], sums[part], flags, s,
                 )  # fmt: skip
 
 
@@ -202,15 +221,15 @@ def _pack_top(dy, first_k, last_k, first, last, column, end, tops, copy, s):
 
 
 @inline
-def _pack_panels(x, group, first_panel, count, first, last, column, remainders, panels, copy, s):
+def _pack_panels(x, group, first_panel, count, first, last, column, seen, panels, copy, s):
     """What some rows of dY see of `count` panels of x, into panels[panel, row, remainder, pixel, channel]."""
     at, row = 0, first
     while row < last:
         image, top = row // s.out_h, row % s.out_h
         bottom = min(s.out_h, top + last - row)
         for y in range(_first_seen(top, s), _last_seen(bottom, s)):
-            for i in range(len(remainders)):
-                start, first_x = (image * s.in_h + y) * s.in_w, column * s.stride_w - s.pad_w + remainders[i]
+            for i in range(len(seen.remainders)):
+                start, first_x = (image * s.in_h + y) * s.in_w, column * s.stride_w - s.pad_w + seen.remainders[i]
                 to = at + i * s.columns * s.width
                 _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s)
             at += s.line
@@ -237,28 +256,35 @@ def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s)
 
 
 @inline
-def _multiply(panel, packed, first_k, last_k, first, last, pixels, starts, gemm, offsets, tops, panels, sums, flags, s):
+def _multiply(panel, packed, first_k, last_k, first, last, pixels, seen, gemm, offsets, tops, panels, sums, flags, s):
     """Add the products of a band for one panel, all taps and strips, some rows at a time."""
-    channel, image = panel * s.width, first // s.out_h
-    seen = _last_seen(min(s.out_h, first % s.out_h + last - first), s) - _first_seen(first % s.out_h, s)
+    channel, columns = panel * s.width, s.unit * min(s.width, s.c - panel * s.width)
     for row in range(first, last, s.call_rows):
         added = flags if row == first else ACCUMULATE
         for r in range(s.kernel_h):
-            rows = 0
-            for q in range(row, min(last, row + s.call_rows)):
-                y, images = q % s.out_h * s.stride_h + r * s.dilation_h - s.pad_h, q // s.out_h - image
-                if 0 <= y < s.in_h:
-                    at = y - _first_seen(first % s.out_h, s) if images == 0 else y + seen + (images - 1) * s.whole
-                    offsets[2 * rows], offsets[2 * rows + 1] = (q - first) * pixels * STRIP, at * s.line
-                    rows += 1
+            rows = _seen_rows(row, min(last, row + s.call_rows), r, first, last, pixels, offsets, s)
             for tap in range(0, s.kernel_w, s.unit):
-                column = (r * s.kernel_w + tap) * s.c + channel
+                at, column = packed * s.panel + seen.starts[tap], (r * s.kernel_w + tap) * s.c + channel
                 for k in range(first_k, last_k, STRIP):
                     call(
-                        gemm, min(STRIP, last_k - k), s.unit * min(s.width, s.c - channel), pixels, rows, tops,
-                        (k - first_k) * s.band * s.span, 1, STRIP, panels, packed * s.panel + starts[tap], s.width, s.nr,
-                        sums, k * s.row + column, s.row, offsets, 0, panels, 0, added,
+                        gemm, min(STRIP, last_k - k), columns, pixels, rows, tops, (k - first_k) * s.band * s.span, 1,
+                        STRIP, panels, at, s.width, s.nr, sums, k * s.row + column, s.row, offsets, 0, panels, 0, added,
                     )  # fmt: skip
+
+
+@inline
+def _seen_rows(begin, end, r, first, last, pixels, offsets, s):
+    """Where some rows of dY lie in the packed band, and those of x that row `r` of the kernel sees; how many do."""
+    top = first % s.out_h
+    before = _first_seen(top, s)
+    in_first_image, rows = _last_seen(min(s.out_h, top + last - first), s) - before, 0
+    for row in range(begin, end):
+        y, images = row % s.out_h * s.stride_h + r * s.dilation_h - s.pad_h, row // s.out_h - first // s.out_h
+        if 0 <= y < s.in_h:
+            at = y + in_first_image + (images - 1) * s.whole if images > 0 else y - before
+            offsets[2 * rows], offsets[2 * rows + 1] = (row - first) * pixels * STRIP, at * s.line
+            rows += 1
+    return rows
 
 
 @inline

@@ -45,6 +45,10 @@ class Direct(Algorithm):
         axes = backward_axis(g, 0), backward_axis(g, 1)
         return plan_correlation(g.batch, axes, g.in_shape, g.num_output, g.channels, g.group, g.kernel[1], self.dtype)
 
+    @cached_property
+    def _weights(self) -> tuple[correlate_weights.Sizes, correlate_weights.Taps]:
+        return correlate_weights.plan_weights(self.geometry, self.dtype)
+
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
         _, c, h, w = weight.shape
         self._forward.pack(weight, packed, k_stride=h * w, j_stride=c * h * w)
@@ -65,11 +69,11 @@ class Direct(Algorithm):
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
-        """The product of im2col's columns by the top's gradient, block by block of pixels."""
+        """For each tap the product of what it sees by the top's gradient, band by band of rows."""
         g, arrays = self.geometry, (top_diff, bottom_data, weight_diff)
         if few_channels.serves(g):
             few_channels.backward_weights(few_channels.plan_weights(g, self.dtype), *arrays, bias_diff)
             return
-        correlate_weights.backward_weights(correlate_weights.plan_weights(g, self.dtype), *arrays)
+        correlate_weights.backward_weights(self._weights, *arrays)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)

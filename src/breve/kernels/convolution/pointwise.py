@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cached_property
+from types import ModuleType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -49,6 +51,12 @@ class Pointwise(Algorithm):
         self._one_row = ConvGeometry(1, g.channels, g.num_output, row, (1, 1), (1, 1), (0, 0), (1, 1), g.group)
         self._lattice = None if g.is_1x1 else _Lattice(g.batch, *g.in_shape, *g.out_shape, *g.stride, g.channels)  # type: ignore[call-arg]  # two axes
 
+    @cached_property
+    def _weights(self) -> tuple[ModuleType, Any]:
+        """How their gradient is computed, and the plan of it."""
+        way = outer_products if outer_products.serves(self._one_row, self.dtype) else correlate_weights
+        return way, way.plan_weights(self._one_row, self.dtype)
+
     def _groups(self) -> Iterator[tuple[slice, slice, slice]]:
         """Channels of the bottom and of the top, and packed weights, of each group."""
         g = self.geometry
@@ -86,9 +94,8 @@ class Pointwise(Algorithm):
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """The sum over all pixels, cut into parts."""
-        x, g = self._seen(bottom_data), self._one_row
-        way = outer_products if outer_products.serves(g, self.dtype) else correlate_weights
-        way.backward_weights(way.plan_weights(g, self.dtype), top_diff, x, weight_diff)
+        way, plan = self._weights
+        way.backward_weights(plan, top_diff, self._seen(bottom_data), weight_diff)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
