@@ -230,7 +230,7 @@ def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, 
     monkeypatch.setattr(correlate_weights, "BAND_BYTES", band_bytes)
     monkeypatch.setattr(correlate_weights, "SUMS_BYTES", sums_bytes)
     monkeypatch.setattr(correlate_weights, "CHUNK", 7)
-    monkeypatch.setattr(correlate_weights, "PRODUCTS", 1)
+    monkeypatch.setattr(correlate_weights, "MOST_PANELS", 1)
     check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
 
 

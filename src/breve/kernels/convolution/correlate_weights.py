@@ -34,7 +34,7 @@ CHUNK = 11 * STRIP  # output channels packed together, at most
 BAND_BYTES = 264 << 10  # of dY packed together, and of x: about half of a second-level cache each
 PANELS = 4  # of x packed together
 PIXELS = 32  # packed together: all that is packed of them is read while it is in the first-level cache
-PRODUCTS = 8  # panels times taps of a piece, at least, so that packing dY is little beside multiplying it
+MOST_PANELS = 8  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
 TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are bands enough; parts alone
 SUMS_BYTES = 4 << 20
 LINE = 16
@@ -137,13 +137,13 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
 
 
 def _cut(g: ConvGeometry, panels: int, calls: int, sums_bytes: int) -> tuple[int, int, int]:
-    """Pieces, chunks and parts of the work; sums of a part take `sums_bytes`."""
-    k, pieces = g.num_output // g.group, max(1, panels // -(-PRODUCTS // math.prod(g.kernel)))
+    """Pieces, chunks and parts of the work; sums of a part take `sums_bytes`. No core should be without work."""
+    k, pieces, cores = g.num_output // g.group, max(1, panels // MOST_PANELS), physical_cores()
     chunks = -(-k // CHUNK)
     parts = min(calls, MOST_PARTS, SUMS_BYTES // sums_bytes, -(-TASKS // (g.group * chunks * pieces)))
     parts = 1 << max(1, parts).bit_length() - 1  # as many for each thread; three for two would take a third longer
-    idle = -(-physical_cores() // (g.group * pieces * parts))
-    return pieces, max(chunks, min(idle, k // (2 * STRIP))), parts
+    pieces = max(pieces, min(panels, -(-cores // (g.group * chunks * parts))))
+    return pieces, max(chunks, min(k // (2 * STRIP), -(-cores // (g.group * pieces * parts)))), parts
 
 
 def _columns(g: ConvGeometry, span: int, width: int) -> tuple[int, Taps]:
