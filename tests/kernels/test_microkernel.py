@@ -9,11 +9,13 @@ import numba
 import numpy as np
 import pytest
 
+from breve.blob import aligned_zeros
 from breve.kernels.microkernel import (
     ACCUMULATE,
     BIAS,
     INSTRUCTION_SETS,
     RELU,
+    STREAM,
     brgemm_address,
     call,
     host_instruction_set,
@@ -125,6 +127,23 @@ def test_epilogue(isa, dtype, flags):
         if flags & RELU:
             expected = np.maximum(expected, 0)
         product.check(product(flags, before=product.c if flags & ACCUMULATE else None), expected)
+
+
+@pytest.mark.parametrize("tail", [0, 1, 3])
+def test_what_is_streamed_is_what_would_be_stored(isa, dtype, tail):
+    lanes, nr, m, k = isa.lanes(dtype), tile_columns(dtype, isa), tile_rows(isa) + 1, 9
+    n = nr + lanes + tail
+    rng, row = np.random.default_rng(tail), 2 * nr
+    a, b, bias = (rng.standard_normal(size).astype(dtype) for size in (m * k, 2 * k * nr, n))
+    stored, streamed = aligned_zeros(2 * m * row, dtype).reshape(2, -1)
+    for c, flag in ((stored, 0), (streamed, STREAM)):
+        run(
+            brgemm_address(dtype, isa), m, n, k, 1, a, 0, k, 1, b, 0, nr, k * nr, c, 0, row, np.zeros(2, np.int64),
+            bias, BIAS | RELU | flag,
+        )  # fmt: skip
+    np.testing.assert_array_equal(streamed, stored)
+    assert (stored.reshape(m, row)[:, n:] == 0).all()
+    assert stored.max() > 0
 
 
 def test_relu_keeps_nan(isa, dtype):

@@ -13,9 +13,9 @@ def third_level_cache(tmp_path, monkeypatch):
     """Has `streaming` find what a test writes in place of the size of this processor's cache."""
     file = tmp_path / "size"
     monkeypatch.setattr(streaming, "CACHE_SIZE_FILE", file)
-    streaming.least_bytes.cache_clear()
+    streaming.cache_bytes.cache_clear()
     yield file
-    streaming.least_bytes.cache_clear()
+    streaming.cache_bytes.cache_clear()
 
 
 @pytest.mark.parametrize(("text", "bytes_"), [("307200K\n", 300 << 20), ("junk", 32 << 20), (None, 32 << 20)])

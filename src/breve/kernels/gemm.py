@@ -17,6 +17,7 @@ from breve.errors import LayerError
 from breve.kernels import microkernel
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
+from breve.kernels.streaming import stream_flag
 from breve.kernels.threads import inline, inline_sum, launching, threads_for
 
 KC = 256  # rows of a packed block at most; 512 gained 3 % but let rounding grow beyond what the tests allow
@@ -75,6 +76,8 @@ def multiply(
     `a` and `b` may have any strides that are not negative; rows of `out` are contiguous.
     """
     flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
+    if a.shape[1] <= block_depth(out.dtype):  # out is written once
+        flags |= stream_flag(a, out)
     _multiply(a, b, out, 0, flags, out[:1].reshape(-1) if bias is None else bias, packed)
 
 

@@ -22,13 +22,18 @@ SHARE = 5 / 8  # of that cache. Less would stay in it: streaming cost a quarter 
 
 
 @cache
-def least_bytes() -> float:
-    """Input and output must be so large together. Linux gives the cache's size as `32768K`."""
+def cache_bytes() -> int:
+    """Size of the third-level cache. Linux gives it as `32768K`."""
     try:
         text = CACHE_SIZE_FILE.read_text().strip()
     except OSError:
         text = ""
-    return SHARE * (int(text[:-1]) << 10 if text.endswith("K") and text[:-1].isdecimal() else USUAL_BYTES)
+    return int(text[:-1]) << 10 if text.endswith("K") and text[:-1].isdecimal() else USUAL_BYTES
+
+
+def least_bytes() -> float:
+    """What is read and written must be so large together."""
+    return SHARE * cache_bytes()
 
 
 def stream_flag(x: np.ndarray, out: np.ndarray) -> int:

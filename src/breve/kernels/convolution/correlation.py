@@ -17,6 +17,7 @@ from breve.kernels import microkernel
 from breve.kernels.convolution.correlate import correlate, pack
 from breve.kernels.convolution.taps import Axis, widen
 from breve.kernels.scratch import scratch
+from breve.kernels.streaming import stream_flag
 from breve.kernels.threads import threads_for
 
 TAPS_BYTES = 32 << 10  # weights of what is summed up in one call: they stay near while all rows of a band pass
@@ -80,6 +81,8 @@ class Sizes(NamedTuple):
     """Rows of taps in one call."""
     depth: int
     """Terms of a tap in one call."""
+    once: int
+    """1 where each element of y is written by one call."""
 
 
 class PhaseRow(NamedTuple):
@@ -133,6 +136,8 @@ class Correlation:
         """Overwrite y, adding a bias and clamping at zero if asked to."""
         s = self.sizes
         flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
+        if s.once:
+            flags |= stream_flag(x, y)
         threads = threads_for(y.size * s.c * s.taps // len(self.phases))
         rows = min(s.in_h, (s.band - 1) * s.scale_h + s.high - s.low + 1) if s.before >= 0 else 0
         buffers = scratch("rows", threads * rows * s.width * s.in_channels, self.dtype).reshape(threads, -1)
@@ -164,13 +169,15 @@ def plan_correlation(
     chunks = -(-k // columns)
     row_bytes = max(len(phase.taps) for phase in w.phases) * c * nr * item
     entries = max(phase.entries for phase in taps.phases)
+    tap_rows = max(1, TAPS_BYTES // max(1, row_bytes))
+    depth = max(LEAST_DEPTH, TAPS_BYTES // (max(1, entries) * nr * item))
+    once = all(phase.taps_h <= tap_rows and phase.k <= depth for phase in taps.phases)
     sizes = Sizes(
         batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
         channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
         before if before or after else -1, width, rows, band, columns, chunks,
         splits=min(group * chunks, -(-TASKS // (batch * -(-rows // band)))), nr=nr, panel=panel, taps=len(taps.order),
-        tap_rows=max(1, TAPS_BYTES // max(1, row_bytes)),
-        depth=max(LEAST_DEPTH, TAPS_BYTES // (max(1, entries) * nr * item)),
+        tap_rows=tap_rows, depth=depth, once=int(once),
     )  # fmt: skip
     return Correlation(
         sizes, np.array(taps.phases, np.intp), np.array(taps.shifts or [0], np.intp),

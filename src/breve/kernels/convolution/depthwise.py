@@ -20,7 +20,7 @@ from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.streaming import stream_flag
+from breve.kernels.streaming import cache_bytes, stream_flag
 from breve.kernels.threads import inline, kernel, launching, threads_for
 
 LINE = 16  # elements of a cache line
@@ -91,7 +91,9 @@ class Depthwise(Algorithm):
         packed = np.zeros((len(p.taps), self._channels_pad), self.dtype)
         packed[:, :outputs] = weight.reshape(outputs, -1).T[p.taps]
         start = np.zeros(outputs, self.dtype) if bias is None else bias
-        flags = microkernel.RELU * relu | stream_flag(x, y.reshape(-1, outputs))
+        flags = microkernel.RELU * relu
+        if y.size <= x.size or x.nbytes + y.nbytes > cache_bytes():  # with a stride it writes most: as fast as memory
+            flags |= stream_flag(x, y.reshape(-1, outputs))
         _correlate(
             x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.groups, start,
             flags, threads_for(self.geometry.flops // 2),

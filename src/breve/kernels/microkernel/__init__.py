@@ -15,12 +15,12 @@ from typing import Any
 
 import numpy as np
 
-from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, RELU, emit_brgemm
+from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, RELU, STREAM, emit_brgemm
 from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.copy import emit_copy
-from breve.kernels.microkernel.depthwise import FETCH, STREAM, Run, emit_accumulate, emit_correlate
+from breve.kernels.microkernel.depthwise import FETCH, Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.maximum import emit_maximum
 from breve.kernels.microkernel.transform import Matrix, emit_transform

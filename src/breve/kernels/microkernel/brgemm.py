@@ -16,7 +16,7 @@ from llvmlite import ir
 from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, INTEGERS, LINE_BYTES, Vectors, counted_loop, i64, local, opaque
 
-ACCUMULATE, BIAS, RELU = 1, 2, 4  # bits of `flags`
+ACCUMULATE, BIAS, RELU, STREAM = 1, 2, 4, 8  # bits of `flags`
 
 
 def emit_brgemm(isa: InstructionSet, dtype: Any) -> ir.Module:
@@ -93,7 +93,8 @@ class Tile:
             first = q.mul(tile, i64(self.rows))
             next_b = q.add(b_panel, q.mul(q.urem(tile, i64(len(self.line_starts))), i64(self.line)))
             c_tile = Operand(q.gep(c, [q.mul(first, c_row)]), row=c_row)
-            self._fetch(c_tile)
+            with self._if(flags, STREAM, False):
+                self._fetch(c_tile)
             for part in sums:
                 for variable in part.values():
                     q.store(v.constant(0.0), variable)
@@ -166,9 +167,13 @@ class Tile:
                 value = q.load(variable)
                 q.store(q.select(q.fcmp_ordered("<", value, zero), zero, value), variable)
         places = {(i, j): q.gep(c_rows[i], [i64(j * v.lanes)]) for i, j in sums}
-        for (i, j), variable in sums.items():
-            if not self.masked or j < self.vectors - 1:
-                v.store(q, q.load(variable), places[i, j])
+        whole = [
+            (q.load(sums[cell]), at) for cell, at in places.items() if not self.masked or cell[1] < self.vectors - 1
+        ]
+        for streams, store in ((False, v.store), (True, v.stream)):
+            with self._if(flags, STREAM, streams):
+                for value, at in whole:
+                    store(q, value, at)
         if self.masked:
             last = [(sums[i, self.vectors - 1], places[i, self.vectors - 1]) for i in range(self.rows)]
             v.store_first(q, last, self.last_lanes)
@@ -180,8 +185,8 @@ class Tile:
         return self.last_mask if j == self.vectors - 1 else None
 
     @contextmanager
-    def _if(self, flags: ir.Value, bit: int) -> Iterator[None]:
-        with self.q.if_then(self.q.icmp_unsigned("!=", self.q.and_(flags, i64(bit)), i64(0))):
+    def _if(self, flags: ir.Value, bit: int, is_set: bool = True) -> Iterator[None]:
+        with self.q.if_then(self.q.icmp_unsigned("!=" if is_set else "==", self.q.and_(flags, i64(bit)), i64(0))):
             yield
 
 

@@ -16,12 +16,11 @@ from typing import Any, NamedTuple
 
 from llvmlite import ir
 
-from breve.kernels.microkernel.brgemm import RELU
+from breve.kernels.microkernel.brgemm import RELU, STREAM
 from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, LINE_BYTES, Vectors, counted_loop, i64, local, opaque
 
-STREAM = 8  # a bit of `flags` beside RELU: write past the caches; whole lines of channels on whole lines of memory
-FETCH = 16  # another: fetch y, and `fresh` rows of x that lie `ahead` elements behind the run's first position
+FETCH = 16  # beside RELU and STREAM: fetch y, and `fresh` rows of x `ahead` elements behind the run's first position
 _VECTOR_REGISTER = {("x86_64", 16): "x", ("x86_64", 32): "v", ("aarch64", 32): "w"}  # LLVM's letters, by registers
 
 
