@@ -31,11 +31,12 @@ WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are tra
 BLOCK_WEIGHTS = 60.0  # the same between blocks of pixels: they are more, and go through memory
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
-POINT, POINT_OF_VECTOR = 3.0, 6.0
+POINT, POINT_OF_VECTOR = 2.2, 4.4
 """Cost of one point of one channel in Strassen's transforms: for memory, and in proportion to vectors of 64 bytes."""
-WEIGHT_POINT = {"forward": 20.0, "backward_data": 60.0, "backward_weights": 260.0}
-"""Cost of one point of a weight there. For a forward pass it may have been kept; its gradient is summed in memory."""
-ONE_TAP = 0.5  # of that, where kernels are 1x1: nothing is turned over, and caches hold more of it
+OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
+WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
+"""Cost of one point of a weight there, with several taps and with one: for those nothing is turned over, and caches hold
+more. For a forward pass it may have been kept; its gradient is summed in memory."""
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
@@ -150,8 +151,8 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             total += CLEARING * IMAGES**2 * out * s.j
             continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
-        weight = WEIGHT_POINT[pass_name] * (ONE_TAP if math.prod(g.kernel) == 1 else 1.0)
-        work = POINTS * (products + point * (seen * s.c + out * s.j) + weight * weights)
+        weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
+        work = POINTS * (products + point * (seen * s.c + OUTPUT * out * s.j) + weight * weights)
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
     return total
