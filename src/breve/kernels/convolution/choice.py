@@ -35,8 +35,10 @@ POINT, POINT_OF_VECTOR = 2.2, 4.4
 """Cost of one point of one channel in Strassen's transforms: for memory, and in proportion to vectors of 64 bytes."""
 OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
 WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
-"""Cost of one point of a weight there, with several taps and with one: for those nothing is turned over, and caches hold
-more. For a forward pass it may have been kept; its gradient is summed in memory."""
+"""Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
+
+For a forward pass it may have been kept; its gradient is summed in memory.
+"""
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
