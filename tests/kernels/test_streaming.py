@@ -22,7 +22,7 @@ def third_level_cache(tmp_path, monkeypatch):
 def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text, bytes_):
     if text is not None:
         third_level_cache.write_text(text)
-    assert streaming.least_bytes() == bytes_ * 5 / 8
+    assert streaming.least_bytes() == bytes_ / 2
 
 
 def test_only_large_arrays_of_whole_lines_go_past_the_caches(third_level_cache):
