@@ -246,6 +246,8 @@ STREAMED = {
     "direct": geometry(2, 5, 32, (9, 14), 3, pad=1),
     "direct_many_channels": geometry(1, 136, 16, (6, 5), 3, pad=1),
     "direct_pixels_as_one": geometry(2, 16, 16, (6, 13), 3, stride=2, pad=1),
+    "direct_groups_of_whole_lines": geometry(2, 6, 64, (6, 13), 3, pad=1, group=2),
+    "direct_groups_of_no_whole_lines": geometry(2, 8, 48, (6, 13), 3, pad=1, group=2),
     "direct_no_whole_lines": geometry(1, 16, 17, (6, 6), 3),
     "pointwise": geometry(2, 48, 32, (9, 14), 1),
     "pointwise_many_channels": geometry(1, 272, 64, (9, 14), 1),

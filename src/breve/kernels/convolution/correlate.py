@@ -120,7 +120,7 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
     group, column = unit // s.chunks, unit % s.chunks * s.columns
     n = min(s.columns, s.k - column)
     panel = (group * ((s.k + s.nr - 1) // s.nr) + column // s.nr) * s.panel
-    next_panel = s.panel if n > s.nr else min(s.depth, k) * s.nr
+    next_panel = s.panel if n > s.nr else min(s.depth, k) * s.nr  # of one panel, what it is multiplied by next
     channel = group * s.k + column
     for tap in range(0, max(1, taps_h), s.tap_rows):
         for term in range(0, max(1, k), s.depth):

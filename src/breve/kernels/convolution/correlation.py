@@ -16,6 +16,7 @@ import numpy as np
 from breve.kernels import microkernel
 from breve.kernels.convolution.correlate import correlate, pack
 from breve.kernels.convolution.taps import Axis, widen
+from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import stream_flag
 from breve.kernels.threads import threads_for
@@ -81,8 +82,8 @@ class Sizes(NamedTuple):
     """Rows of taps in one call."""
     depth: int
     """Terms of a tap in one call."""
-    once: int
-    """1 where each element of y is written by one call."""
+    streams: int
+    """1 where y may go past the caches: one call writes an element, and groups have whole cache lines."""
 
 
 class PhaseRow(NamedTuple):
@@ -136,7 +137,7 @@ class Correlation:
         """Overwrite y, adding a bias and clamping at zero if asked to."""
         s = self.sizes
         flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
-        if s.once:
+        if s.streams:
             flags |= stream_flag(x, y)
         threads = threads_for(y.size * s.c * s.taps // len(self.phases))
         rows = min(s.in_h, (s.band - 1) * s.scale_h + s.high - s.low + 1) if s.before >= 0 else 0
@@ -172,12 +173,13 @@ def plan_correlation(
     tap_rows = max(1, TAPS_BYTES // max(1, row_bytes))
     depth = max(LEAST_DEPTH, TAPS_BYTES // (max(1, entries) * nr * item))
     once = all(phase.taps_h <= tap_rows and phase.k <= depth for phase in taps.phases)
+    streams = once and (group == 1 or k * item % LINE_BYTES == 0)
     sizes = Sizes(
         batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
         channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
         before if before or after else -1, width, rows, band, columns, chunks,
         splits=min(group * chunks, -(-TASKS // (batch * -(-rows // band)))), nr=nr, panel=panel, taps=len(taps.order),
-        tap_rows=tap_rows, depth=depth, once=int(once),
+        tap_rows=tap_rows, depth=depth, streams=int(streams),
     )  # fmt: skip
     return Correlation(
         sizes, np.array(taps.phases, np.intp), np.array(taps.shifts or [0], np.intp),
