@@ -1,0 +1,112 @@
+"""Convolutions give the same however the work is cut, and wherever the results are written."""
+
+import numpy as np
+import pytest
+from conv_cases import GEOMETRIES, arrays, check_backward_data, check_backward_weights, check_forward
+from conv_reference import geometry
+
+from breve.blob import aligned_zeros
+from breve.kernels import convolution, streaming
+from breve.kernels.convolution import ALGORITHMS, correlate_weights, few_channels, winograd
+from breve.kernels.microkernel import STREAM, tile_columns
+
+CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd", "3x3_stride_2_pad", "7x7"]
+
+
+@pytest.mark.parametrize("case", CUT)
+@pytest.mark.parametrize(
+    "limits",
+    [(1 << 40, 0, 0), (0, 1 << 40, 0), (0, 1 << 40, 1 << 40)],
+    ids=["by_outputs", "by_small_blocks", "by_parts"],
+)
+def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
+    few_tiles, many_weights, part_sums = limits
+    monkeypatch.setattr(winograd, "PART_SUMS_BYTES", part_sums)
+    monkeypatch.setattr(winograd, "ALL_SUMS_BYTES", 1 << 40)
+    monkeypatch.setattr(winograd, "MANY_TILES", 0)
+    monkeypatch.setattr(winograd, "PART_BLOCK_BYTES", 0)
+    monkeypatch.setattr(winograd, "LEAST_PART_BLOCK", 3)
+    monkeypatch.setattr(winograd, "FEW_TILES_BYTES", few_tiles)
+    monkeypatch.setattr(winograd, "MANY_WEIGHTS_BYTES", many_weights)
+    monkeypatch.setattr(winograd, "BLOCK_POINTS", 3 * 64)
+    monkeypatch.setattr(winograd, "WEIGHTS_BLOCK_BYTES", 0)
+    g = GEOMETRIES[case]
+    for name in ("winograd", "winograd_f2", "winograd_f5"):
+        if ALGORITHMS[name].refusal(g, np.dtype(np.float32), "forward"):
+            continue
+        plan = convolution.plan(g, np.float32, name)
+        for _ in range(3):  # weights are transformed as they are used, then kept
+            check_forward(plan, g, np.float32)
+        check_backward_data(plan, g, np.float32)
+        check_backward_weights(plan, g, np.float32)
+
+
+BANDS = ["pad_beyond_kernel", "1x1_deep", "3x3_stride_2_pad", "5x5_stride_3_pad_beyond", "stride_3_beyond_kernel"]
+BANDS += ["uneven", "dilation_3_stride_2", "four_images", "four_images_stride_2", "group_3_odd", "row_kernel", "wide"]
+
+
+@pytest.mark.parametrize("case", BANDS)
+@pytest.mark.parametrize(
+    "limits", [(5, 0, 1 << 40), (23, 9 << 10, 1 << 40), (3, 1 << 40, 0)], ids=["by_rows", "by_bands", "by_pieces"]
+)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, monkeypatch):
+    pixels, band_bytes, sums_bytes = limits
+    g, pixel_bytes = GEOMETRIES[case], tile_columns(dtype) * np.dtype(dtype).itemsize
+    monkeypatch.setattr(few_channels, "CHANNELS", 0)
+    monkeypatch.setattr(correlate_weights, "CALL_BYTES", pixels * pixel_bytes)
+    monkeypatch.setattr(correlate_weights, "BAND_BYTES", band_bytes)
+    monkeypatch.setattr(correlate_weights, "SUMS_BYTES", sums_bytes)
+    monkeypatch.setattr(correlate_weights, "CHUNK", 7)
+    monkeypatch.setattr(correlate_weights, "MOST_PANELS", 1)
+    check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
+
+
+STREAMED = {
+    "depthwise": GEOMETRIES["depthwise_stride_2"],
+    "depthwise_dilated": GEOMETRIES["depthwise_9x9_dilated"],
+    "depthwise_no_whole_lines": GEOMETRIES["depthwise"],
+    "winograd": geometry(2, 32, 64, (9, 14), 3, pad=1),
+    "winograd_group_2": geometry(1, 64, 32, (10, 7), 3, group=2),
+    "winograd_group_no_whole_lines": geometry(1, 16, 16, (6, 6), 3, pad=1, group=2),
+    "winograd_no_whole_lines": geometry(1, 15, 17, (6, 6), 3, pad=1),
+    "winograd_blocks": geometry(2, 16, 32, (13, 12), 7, pad=3),
+    "direct": geometry(2, 5, 32, (9, 14), 3, pad=1),
+    "direct_many_channels": geometry(1, 136, 16, (6, 5), 3, pad=1),
+    "direct_pixels_as_one": geometry(2, 16, 16, (6, 13), 3, stride=2, pad=1),
+    "direct_groups_of_whole_lines": geometry(2, 6, 64, (6, 13), 3, pad=1, group=2),
+    "direct_groups_of_no_whole_lines": geometry(2, 8, 48, (6, 13), 3, pad=1, group=2),
+    "direct_no_whole_lines": geometry(1, 16, 17, (6, 6), 3),
+    "pointwise": geometry(2, 48, 32, (9, 14), 1),
+    "pointwise_many_channels": geometry(1, 272, 64, (9, 14), 1),
+    "pointwise_group_no_whole_lines": geometry(1, 16, 16, (9, 14), 1, group=2),
+    "strassen": geometry(4, 128, 64, (5, 6), 3, stride=2, pad=1),
+    "strassen_quarters_no_whole_lines": geometry(4, 64, 32, (5, 6), 1),
+    "strassen_no_whole_lines": geometry(4, 64, 36, (5, 6), 1),
+}
+
+
+@pytest.mark.parametrize("case", STREAMED)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
+    g, name = STREAMED[case], case.split("_")[0]
+    x, w, b, dy = (aligned(array.astype(dtype)) for array in arrays(g))
+    found = []
+    for least_bytes in (1 << 40, 0):
+        monkeypatch.setattr(streaming, "least_bytes", lambda least_bytes=least_bytes: least_bytes)
+        plan, y, dx = convolution.plan(g, dtype, name), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
+        plan.forward(x, w, b, y, relu=True)
+        plan.backward_data(dy, w, dx)
+        found.append((y, dx, streaming.stream_flag(x, y.transpose(0, 2, 3, 1))))
+    (y, dx, flag), (y_past, dx_past, flag_past) = found
+    assert (flag, flag_past) == (0, STREAM if g.num_output % 16 == 0 else 0)
+    np.testing.assert_array_equal(y_past, y)
+    np.testing.assert_array_equal(dx_past, dx)
+
+
+def aligned(array):
+    """A copy of a feature map in NHWC memory that begins on a cache line."""
+    memory = array.transpose(0, 2, 3, 1) if array.ndim == 4 else array
+    copy = aligned_zeros(array.size, array.dtype).reshape(memory.shape)
+    copy[...] = memory
+    return copy.transpose(0, 3, 1, 2) if array.ndim == 4 else copy
