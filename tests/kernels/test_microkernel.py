@@ -205,6 +205,15 @@ def test_text_has_as_many_fmas_as_the_tile_and_no_spills_in_its_loops(name, dtyp
         assert not re.search(STACK, "\n".join(loops), re.M), tile
 
 
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+def test_text_has_a_streaming_store_for_each_whole_vector(name):
+    for tile, body in tile_functions(assembly(emit_brgemm, "f", isa=INSTRUCTION_SETS[name])).items():
+        rows, vectors = map(int, re.findall(r"\d+", tile))
+        whole = rows * (vectors - tile.endswith("masked"))
+        stores = re.findall(r"^\s+vmovntps\s", body, re.M)
+        assert len(stores) == (whole if whole > 1 else 0), tile  # LLVM makes one plain store of a lone pair
+
+
 def test_forced_instruction_set():
     code = "from breve.kernels.microkernel import host_instruction_set; print(host_instruction_set().name)"
     for isa in HERE:

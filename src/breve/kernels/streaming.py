@@ -18,7 +18,7 @@ from breve.kernels.microkernel.vectors import LINE_BYTES
 
 CACHE_SIZE_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 USUAL_BYTES = 32 << 20  # of a third-level cache of which nothing is known
-SHARE = 1 / 2  # of that cache. Less would stay in it: streaming cost a quarter there
+SHARE = 1 / 2  # of that cache. Less may be found in it by what comes next
 
 
 @cache

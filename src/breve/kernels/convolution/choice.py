@@ -110,9 +110,9 @@ def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
 
 def direct_weights(g: ConvGeometry) -> float:
     """The product, and the packing of both its sides where they are packed."""
-    columns, k = math.prod(g.kernel) * g.channels // g.group, g.num_output // g.group
-    packing = 0.0 if few_channels.serves(g) else PACKING * (columns + k)
-    return g.batch * math.prod(g.out_shape) * (columns * k + packing)
+    c, k = g.channels // g.group, g.num_output // g.group
+    packing = 0.0 if few_channels.serves(g) else PACKING * (c + k)
+    return g.batch * math.prod(g.out_shape) * (math.prod(g.kernel) * c * k + packing)
 
 
 def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:

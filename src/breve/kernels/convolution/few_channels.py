@@ -29,7 +29,7 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-CHANNELS = 16  # up to so many; from 32 on panels that im2col packs are as fast or faster
+CHANNELS = 16  # up to so many; from 32 on packed panels are as fast or faster
 PIXELS = 512  # of a band: dY's stay in the second-level cache while all rows of the kernel pass
 PARTS = 32
 
