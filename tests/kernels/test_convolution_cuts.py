@@ -6,8 +6,9 @@ from conv_cases import GEOMETRIES, arrays, check_backward_data, check_backward_w
 from conv_reference import geometry
 
 from breve.blob import aligned_zeros
-from breve.kernels import convolution, streaming
+from breve.kernels import convolution, scratch, streaming
 from breve.kernels.convolution import ALGORITHMS, correlate_weights, few_channels, winograd
+from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
 
 CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd", "3x3_stride_2_pad", "7x7"]
@@ -39,6 +40,45 @@ def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
             check_forward(plan, g, np.float32)
         check_backward_data(plan, g, np.float32)
         check_backward_weights(plan, g, np.float32)
+
+
+LACKING = {
+    "7x7": (geometry(2, 16, 16, (7, 7), 3, pad=1), "winograd", (6 + 5) * (6 + 5)),
+    "7x8": (geometry(2, 16, 16, (7, 8), 3, pad=1), "winograd", (6 + 5) * (6 + 6)),
+    "8x5": (geometry(2, 16, 16, (8, 5), 3, pad=1), "winograd", (6 + 6) * (6 + 5)),
+    "3x2": (geometry(2, 16, 16, (3, 2), 3, pad=1), "winograd", 5 * 5),
+    "14x13": (geometry(2, 16, 16, (14, 13), 3, pad=1), "winograd_f5", (7 + 7 + 6) * (7 + 7 + 6)),
+    "blocks of 2x2 at the edge": (geometry(2, 16, 16, (15, 13), 7, pad=3), "winograd", (7 + 7) * (7 + 6)),
+}
+
+
+@pytest.mark.parametrize("case", LACKING)
+@pytest.mark.parametrize("most", [1, 3, 64], ids=["alone", "by_three", "together"])
+def test_tiles_that_lack_a_row_or_column_need_fewer_products(case, most, monkeypatch):
+    g, name, products = LACKING[case]
+    monkeypatch.setattr(winograd, "BLOCK_POINTS", most * 49)
+    s = ALGORITHMS[name](g, np.float32)._sizes
+    spans = [
+        needed.py_func(p, first // s.block, min(s.block, s.tiles - first), s)
+        for first in range(0, s.tiles, s.block)
+        for p in range(s.n**2)
+    ]
+    assert sorted(s.order) == list(range(s.tiles))
+    assert sum(high - low for low, high in spans) == products * g.batch
+
+
+@pytest.mark.parametrize("case", [*CUT, "strassen"])
+def test_what_scratch_memory_held_does_not_matter(case):
+    g = GEOMETRIES["four_images" if case == "strassen" else case]
+    for name in ALGORITHMS:
+        if ALGORITHMS[name].refusal(g, np.dtype(np.float32), "forward"):
+            continue
+        plan = convolution.plan(g, np.float32, name)
+        for check in (check_forward, check_backward_data, check_backward_weights):
+            check(plan, g, np.float32)
+            for storage in scratch._local.buffers.values():
+                storage.buffer[...] = np.nan if storage.dtype.kind == "f" else 0
+            check(plan, g, np.float32)
 
 
 BANDS = ["pad_beyond_kernel", "1x1_deep", "3x3_stride_2_pad", "5x5_stride_3_pad_beyond", "stride_3_beyond_kernel"]

@@ -40,7 +40,7 @@ _COMPILING = [
     for name in ("threads.py", "microkernel/call.py", "microkernel/launch.py", "microkernel/denormals.py")
 ]
 _HELPER = {**_OPTIONS, "no_cpython_wrapper": True}  # Python does not call it: quicker to compile
-_BORROWING = {**_HELPER, "_nrt": False}
+_BORROWING = {**_HELPER, "_nrt": False, "forceinline": True}
 
 
 def set_num_threads(count: int) -> None:
@@ -78,7 +78,8 @@ def inline(function: Any) -> Any:
 
     It borrows its arrays and makes none. numba counts references to arrays, and threads that count up and down in turn
     pass one cache line to and fro: that took up to a third of the time of small convolutions on two cores.
-    numba refuses one that does make arrays, or returns them.
+    numba refuses one that does make arrays, or returns them. LLVM is told to inline it, however large: a tuple of sizes
+    would be passed field by field, and small Winograd convolutions took a tenth longer.
     """
     return _compile(function, **_BORROWING)
 

@@ -27,8 +27,10 @@ TRANSFORM = {4: 13.0, 5: 18.0, 6: 19.0, 7: 21.0, 8: 20.0}
 
 It is in proportion to their size: half as many multiplications a cycle, and memory that is no slower.
 """
+PASSING = 0.1  # cost of a product where weights pass once for a block of no tiles but as many as F(4, 3) has
+
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
-BLOCK_WEIGHTS = 60.0  # the same between blocks of pixels: they are more, and go through memory
+BLOCK_WEIGHTS = 65.0  # the same between blocks of pixels: they are more, and go through memory
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 POINT, POINT_OF_VECTOR = 2.2, 4.4
@@ -123,7 +125,7 @@ def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
 
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:
-    """A product for each point, the transforms of all tiles, and that of the weights."""
+    """The product of each point that a tile needs, the transforms of all tiles, and that of the weights."""
     blocks = blocks_of(g)
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
@@ -138,8 +140,10 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     sizes, step = [(size, 0) for size in g.out_shape], blocks.out_step
     if pass_name == "backward_data":
         sizes, step = list(zip(g.in_shape, (pad % blocks.in_step for pad in g.pad), strict=True)), blocks.in_step
-    tiles = g.batch * math.prod(-(-(size + pad) // (outputs * step)) for size, pad in sizes)
-    return n**2 * (tiles * c * k + transform * tiles * (c + k) + weights * c * k)
+    rows = [-(-(size + pad) // step) for size, pad in sizes]  # of blocks of outputs, and columns
+    tiles = g.batch * math.prod(-(-row // outputs) for row in rows)
+    products = g.batch * math.prod(n * -(-row // outputs) - (row % outputs > 0) for row in rows)
+    return products * c * k * (1 + PASSING * (n**2 / 36 - 1)) + n**2 * (transform * tiles * (c + k) + weights * c * k)
 
 
 def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:

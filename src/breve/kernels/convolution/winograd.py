@@ -9,7 +9,8 @@ tile is n^2 numbers for each channel, and the convolution is one product of matr
                       a correlation with the tile of dY as its kernel, F(kernel, m) where the others are F(m, kernel)
 
 F(4, 3) needs 4 times fewer multiplications than the plain sum, F(5, 3) 4.6 times, F(2, 3) 2.25 times, F(4, 5) 6.25.
-After Lavin and Gray 2015, arXiv:1509.09308.
+The point at infinity is part of the last row or column of outputs alone: where that lies outside the image its products
+are left out: 7 x 7 outputs take (6 + 5)^2 of them instead of (6 + 6)^2. After Lavin and Gray 2015, arXiv:1509.09308.
 
 Other strides and larger kernels are first made convolutions of blocks of pixels (`blocks.py`), with stride 1 and 5 x 5
 taps at most: 3x3 of stride 2 needs 1.4 to 1.6 times fewer multiplications then, 11x11 of stride 4 3.4, 7x7 4 times.
@@ -289,7 +290,20 @@ class _Correlation:
             self.in_step, self.out_step, self.group, c, k, self.kernel, outputs, n, tiles_h, tiles_w, tiles, block, nr,
             panels, c_pad, k_pad, block * c_pad + LINE, block * k_pad + LINE, panels * block * nr + LINE,
             panels * c * nr + LINE, by_outputs, chunk, min(CHUNK_DEPTH, DEPTH[n]), DEPTH[n],
+            *self._order(tiles_h, tiles_w, block),
         )  # fmt: skip
+
+    def _order(self, tiles_h: int, tiles_w: int, block: int) -> tuple[np.ndarray, np.ndarray]:
+        """The order of the tiles within blocks of so many, and where in a block each kind of them begins."""
+        tile = np.arange(self.batch * tiles_h * tiles_w)
+        row, column = tile // tiles_w % tiles_h, tile % tiles_w
+        lacks_row, lacks_column = (
+            (place + 1) * self.outputs * self.out_step >= size + pad + self.out_step
+            for place, size, pad in zip((row, column), self.out_shape, self.out_pad, strict=True)
+        )
+        kind = np.where(lacks_column, 2 + lacks_row, 1 - lacks_row)
+        kinds = np.bincount(4 * (tile // block) + kind, minlength=4 * (tile[-1] // block + 1))
+        return np.lexsort((kind, tile // block)), kinds.reshape(-1, 4).cumsum(axis=1)[:, :3]
 
 
 def _packed_size(s: Sizes) -> int:

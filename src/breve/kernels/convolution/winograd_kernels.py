@@ -18,6 +18,7 @@ from breve.kernels.convolution.winograd_tiles import (
     diff_to_points,
     from_points,
     input_to_points,
+    needed,
     pack_panel,
     unpack_panel,
 )
@@ -36,20 +37,22 @@ def correlate(x, u, bias, relu, y, s, code, offsets, v, m, edge):
 @inline
 def _block(task, worker, x, u, bias, relu, y, s, code, offsets, v, m, edge):
     blocks = (s.tiles + s.block - 1) // s.block
-    group, first = task // blocks, task % blocks * s.block
+    group, block = task // blocks, task % blocks
+    first = block * s.block
     count = min(s.block, s.tiles - first)
     for t in range(count):
-        input_to_points(x, first + t, group, s, code, edge[worker], v[worker], t)
+        input_to_points(x, s.order[first + t], group, s, code, edge[worker], v[worker], t)
     for p in range(s.n * s.n):
+        low, high = needed(p, block, count, s)
         for c in range(0, s.c, s.depth):
             call(
-                code.gemm, count, s.k, min(s.depth, s.c - c), 1, v[worker], p * s.v_point + c, s.c_pad, 1, u,
-                (group * s.n * s.n + p) * s.u_point + c * s.nr, s.nr, s.c * s.nr, m[worker], p * s.m_point,
-                s.k_pad, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
+                code.gemm, high - low, s.k, min(s.depth, s.c - c), 1, v[worker], p * s.v_point + low * s.c_pad + c,
+                s.c_pad, 1, u, (group * s.n * s.n + p) * s.u_point + c * s.nr, s.nr, s.c * s.nr, m[worker],
+                p * s.m_point + low * s.k_pad, s.k_pad, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
             )  # fmt: skip
     for t in range(count):
         from_points(
-            code, m[worker], t * s.k_pad, s.m_point, y, bias, relu, group * s.k, s.k, first + t, s,
+            code, m[worker], t * s.k_pad, s.m_point, y, bias, relu, group * s.k, s.k, s.order[first + t], s,
             edge[worker],
         )  # fmt: skip
 
@@ -82,7 +85,7 @@ def correlate_by_outputs(x, weight, lie, bias, relu, y, s, code, offsets, v, u, 
 
 @inline
 def _input_tile(t, worker, first, x, group, s, code, edge, v):
-    input_to_points(x, first + t, group, s, code, edge[worker], v, t)
+    input_to_points(x, s.order[first + t], group, s, code, edge[worker], v, t)
 
 
 @inline
@@ -94,13 +97,15 @@ def _chunk_of_outputs(chunk, worker, group, x, weight, lie, bias, relu, y, s, co
         for i in range(min(s.chunk, s.panels - first)):
             pack_panel(weight, lie, group, first + i, c, last_c, u[worker], i * u_panel, u_point, s, code.transpose)
         for p in range(s.n * s.n):
+            low, high = needed(p, 0, s.tiles, s)
             call(
-                code.gemm, s.tiles, columns, last_c - c, 1, v, p * s.v_point + c, s.c_pad, 1, u[worker], p * u_point,
-                s.nr, u_panel, m[worker], p * m_point, width, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
+                code.gemm, high - low, columns, last_c - c, 1, v, p * s.v_point + low * s.c_pad + c, s.c_pad, 1,
+                u[worker], p * u_point, s.nr, u_panel, m[worker], p * m_point + low * width, width, offsets, 0, bias, 0,
+                ACCUMULATE if c > 0 else 0,
             )  # fmt: skip
     for t in range(s.tiles):
         from_points(
-            code, m[worker], t * width, m_point, y, bias, relu, group * s.k + first * s.nr, columns, t, s,
+            code, m[worker], t * width, m_point, y, bias, relu, group * s.k + first * s.nr, columns, s.order[t], s,
             edge[worker],
         )  # fmt: skip
 
@@ -119,19 +124,21 @@ def correlate_weights(x, dy, weight_diff, s, code, offsets, v, w, u, edge):
 
 @inline
 def _both_tiles(t, worker, first, x, dy, group, s, code, edge, v, w):
-    input_to_points(x, first + t, group, s, code, edge[worker], v, t)
-    diff_to_points(dy, first + t, group * s.k, s.k, s, code, edge[worker], w, t, s.w_point, s.block * s.nr)
+    tile = s.order[first + t]
+    input_to_points(x, tile, group, s, code, edge[worker], v, t)
+    diff_to_points(dy, tile, group * s.k, s.k, s, code, edge[worker], w, t, s.w_point, s.block * s.nr)
 
 
 @inline
 def _sum_over_tiles(task, worker, first, count, x, s, code, offsets, v, w, u):
     p, panel = task // s.panels, task % s.panels
     columns = min(s.nr, s.k - panel * s.nr)
-    for t in range(0, count, s.depth):
+    low, high = needed(p, first // s.block, count, s)
+    for t in range(low, max(high, low + 1), s.depth):  # once at least, or a sum would not begin
         call(
-            code.gemm, s.c, columns, min(s.depth, count - t), 1, v, p * s.v_point + t * s.c_pad, 1, s.c_pad, w,
+            code.gemm, s.c, columns, min(s.depth, high - t), 1, v, p * s.v_point + t * s.c_pad, 1, s.c_pad, w,
             p * s.w_point + (panel * s.block + t) * s.nr, s.nr, s.block * s.nr, u,
-            p * s.u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0, ACCUMULATE if first + t > 0 else 0,
+            p * s.u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0, ACCUMULATE if first + t > low else 0,
         )  # fmt: skip
 
 
@@ -153,23 +160,25 @@ def correlate_weights_by_parts(x, dy, weight_diff, s, code, offsets, v, w, u, ed
 
 @inline
 def _sum_part(part, worker, x, dy, group, s, code, offsets, v, w, u, edge):
-    begin, end = s.tiles * part // len(u), s.tiles * (part + 1) // len(u)
-    for first in range(begin, end, s.block):
-        count = min(s.block, end - first)
+    blocks = (s.tiles + s.block - 1) // s.block
+    begin, end = blocks * part // len(u), blocks * (part + 1) // len(u)
+    for block in range(begin, end):
+        first = block * s.block
+        count = min(s.block, s.tiles - first)
         for t in range(count):
-            input_to_points(x, first + t, group, s, code, edge[worker], v[worker], t)
-            diff_to_points(
-                dy, first + t, group * s.k, s.k, s, code, edge[worker], w[worker], t, s.w_point, s.block * s.nr
-            )
+            tile = s.order[first + t]
+            input_to_points(x, tile, group, s, code, edge[worker], v[worker], t)
+            diff_to_points(dy, tile, group * s.k, s.k, s, code, edge[worker], w[worker], t, s.w_point, s.block * s.nr)
         for p in range(s.n * s.n):
+            low, high = needed(p, block, count, s)
             for panel in range(s.panels):
-                for t in range(0, count, s.depth):
+                for t in range(low, max(high, low + 1), s.depth):
                     call(
-                        code.gemm, s.c, min(s.nr, s.k - panel * s.nr), min(s.depth, count - t), 1, v[worker],
+                        code.gemm, s.c, min(s.nr, s.k - panel * s.nr), min(s.depth, high - t), 1, v[worker],
                         p * s.v_point + t * s.c_pad, 1, s.c_pad, w[worker],
                         p * s.w_point + (panel * s.block + t) * s.nr, s.nr, s.block * s.nr, u[part],
                         p * s.u_point + panel * s.c * s.nr, s.nr, offsets, 0, x, 0,
-                        ACCUMULATE if first + t > begin else 0,
+                        ACCUMULATE if block > begin or t > low else 0,
                     )  # fmt: skip
 
 
@@ -197,17 +206,17 @@ def _chunk_of_gradients(chunk, worker, group, x, dy, weight_diff, s, code, offse
     w_point = s.chunk * w_panel + LINE
     for t in range(s.tiles):
         diff_to_points(
-            dy, t, group * s.k + first * s.nr, columns, s, code, edge[worker], w[worker], t, w_point, w_panel
+            dy, s.order[t], group * s.k + first * s.nr, columns, s, code, edge[worker], w[worker], t, w_point, w_panel
         )
     for p in range(points):
+        low, high = needed(p, 0, s.tiles, s)
         for panel in range(panels):
-            for t in range(0, s.tiles, s.depth):
+            for t in range(low, max(high, low + 1), s.depth):
                 call(
-                    code.gemm, s.c, min(s.nr, columns - panel * s.nr), min(s.depth, s.tiles - t), 1, v,
+                    code.gemm, s.c, min(s.nr, columns - panel * s.nr), min(s.depth, high - t), 1, v,
                     p * s.v_point + t * s.c_pad, 1, s.c_pad, w[worker], p * w_point + panel * w_panel + t * s.nr,
                     s.nr, w_panel if s.chunk > 1 else w_point, u[worker], p * u_point + panel * s.c * s.nr, s.nr,
-                    offsets, 0, x, 0,
-                    ACCUMULATE if t > 0 else 0,
+                    offsets, 0, x, 0, ACCUMULATE if t > low else 0,
                 )  # fmt: skip
     for panel in range(panels):
         unpack_panel(u[worker], panel * s.c * s.nr, u_point, weight_diff, group, first + panel, s, code)

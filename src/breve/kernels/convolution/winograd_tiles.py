@@ -70,6 +70,10 @@ class Sizes(NamedTuple):
     """Channels of them whose weights are transformed, then multiplied."""
     depth: int
     """Terms of a sum that are added up before they are added to the others."""
+    order: np.ndarray
+    """The tiles, those of a block sorted by whether they lack a last row or column: see `needed`."""
+    bounds: np.ndarray
+    """For each block, where in it the second, third and fourth kind of tiles begin."""
 
 
 class Weights(NamedTuple):
@@ -99,6 +103,21 @@ class Code(NamedTuple):
     """m x m gradients of a tile to n x n points."""
     weights_from_points: int
     """n x n points to kernel x kernel weights."""
+
+
+@inline
+def needed(p, block, count, s):
+    """From which to which tile of a block its products at point p are needed.
+
+    A tile that lacks its last row of outputs needs no product at infinity along that axis: it is part of that row
+    alone. The same holds for columns. In a block first come tiles that lack a row, then whole ones, then those that
+    lack a column, then those that lack both.
+    """
+    last_row, last_column = p // s.n == s.n - 1, p % s.n == s.n - 1
+    low = s.bounds[block, 0] if last_row else 0
+    if last_column:
+        return low, s.bounds[block, 1]
+    return low, s.bounds[block, 2] if last_row else count
 
 
 @inline
@@ -240,14 +259,14 @@ def pack_panel(weight, lie, group, panel, first_c, last_c, u, u0, u_point, s, tr
         w0 = group * (weight.size // s.group) + first * lie.k_stride + c * lie.c_stride
         if lie.c_stride == taps:
             call(transpose, columns, channels * taps, weight, w0, lie.k_stride, block, 0, s.nr)
-        for i in range(channels):
-            at = i * taps * s.nr
-            if lie.c_stride != taps:
+        else:
+            for i in range(channels):
+                at = i * taps * s.nr
                 call(transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, at, s.nr)
-            call(
-                lie.address, block, at, s.kernel * s.nr, s.nr, s.nr, u, u0 + (c - first_c + i) * s.nr,
-                s.n * u_point, u_point, s.nr, s.nr, block, 0, 0,
-            )  # fmt: skip
+        call(
+            lie.address, block, 0, s.kernel * s.nr, s.nr, taps * s.nr, u, u0 + (c - first_c) * s.nr, s.n * u_point,
+            u_point, s.nr, channels * s.nr, block, 0, 0,
+        )  # fmt: skip
 
 
 @inline_allocating
@@ -258,12 +277,11 @@ def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, code):
     block, turned = np.empty(CHANNELS * taps * s.nr, u.dtype), np.empty(CHANNELS * taps * s.nr, u.dtype)
     for c in range(0, s.c, CHANNELS):
         channels = min(CHANNELS, s.c - c)
-        for i in range(channels):
-            call(
-                code.weights_from_points, u, u0 + (c + i) * s.nr, s.n * u_point, u_point, s.nr, block,
-                i * taps * s.nr, s.kernel * s.nr, s.nr, s.nr, s.nr, block, 0, 0,
-            )  # fmt: skip
         size = channels * taps
+        call(
+            code.weights_from_points, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, block, 0, s.kernel * s.nr, s.nr,
+            taps * s.nr, channels * s.nr, block, 0, 0,
+        )  # fmt: skip
         call(code.transpose, size, columns, block, 0, s.nr, turned, 0, size)
         for k in range(columns):
             at = ((group * s.k + first + k) * s.c + c) * taps
