@@ -77,7 +77,10 @@ def _pack_pixels(weight, start, first, count, packed, at, s, order, k_stride, j_
 
 @launching
 def correlate(x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers):
-    """The work is cut into bands of rows of an image, and into groups of columns where those are few."""
+    """The work is cut into bands of rows of an image, and into groups of columns where those are few, or weights many.
+
+    Then a thread has the columns whose weights it packed: to have them from another core took longer than to pack them.
+    """
     tasks = s.batch * ((s.rows + s.band - 1) // s.band) * s.splits
     args = x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers
     launch(_band, tasks, buffers.shape[0], args)
@@ -86,7 +89,7 @@ def correlate(x, packed, bias, flags, y, s, phases, shifts, offsets, address, co
 @inline
 def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers):
     bands, units = (s.rows + s.band - 1) // s.band, s.group * s.chunks
-    image, band, split = task // (bands * s.splits), task // s.splits % bands, task % s.splits
+    image, band, split = task // bands % s.batch, task % bands, task // (bands * s.batch)
     first, last = band * s.band, min(s.rows, (band + 1) * s.band)
     source, origin = x, image * s.in_h * s.in_w * s.in_channels
     if s.before >= 0:

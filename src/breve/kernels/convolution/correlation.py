@@ -19,12 +19,13 @@ from breve.kernels.convolution.taps import Axis, widen
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import stream_flag
-from breve.kernels.threads import threads_for
+from breve.kernels.threads import physical_cores, threads_for
 
 TAPS_BYTES = 32 << 10  # weights of what is summed up in one call: they stay near while all rows of a band pass
 LEAST_DEPTH = 64  # terms of a sum, or adding it to the others would be felt
 BAND_BYTES = 512 << 10  # input rows of a band: the more, the fewer are copied twice; about a second-level cache
 CHUNK_BYTES = 16 << 10  # weights that stay in the first-level cache while a row of pixels passes
+MANY_WEIGHTS = 4  # times the packed weights exceed x: then each core has columns of its own, and reads all of x
 TASKS = 16  # pieces of work, at least, if the output has that many rows and panels
 
 
@@ -72,7 +73,7 @@ class Sizes(NamedTuple):
     chunks: int
     """Calls to cover a group."""
     splits: int
-    """Pieces that the columns are cut into for lack of rows."""
+    """Pieces that the columns are cut into for lack of rows, or because weights are many."""
     nr: int
     panel: int
     """Elements of a panel of weights."""
@@ -173,13 +174,15 @@ def plan_correlation(
     tap_rows = max(1, TAPS_BYTES // max(1, row_bytes))
     depth = max(LEAST_DEPTH, TAPS_BYTES // (max(1, entries) * nr * item))
     once = all(phase.taps_h <= tap_rows and phase.k <= depth for phase in taps.phases)
+    many_weights = MANY_WEIGHTS * panels * panel * group > batch * h.size * w.size * in_channels
+    splits = max(-(-TASKS // (batch * -(-rows // band))), physical_cores() if many_weights else 1)
     streams = once and (group == 1 or k * item % LINE_BYTES == 0)
     sizes = Sizes(
         batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
         channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
         before if before or after else -1, width, rows, band, columns, chunks,
-        splits=min(group * chunks, -(-TASKS // (batch * -(-rows // band)))), nr=nr, panel=panel, taps=len(taps.order),
-        tap_rows=tap_rows, depth=depth, streams=int(streams),
+        splits=min(group * chunks, splits), nr=nr, panel=panel, taps=len(taps.order), tap_rows=tap_rows, depth=depth,
+        streams=int(streams),
     )  # fmt: skip
     return Correlation(
         sizes, np.array(taps.phases, np.intp), np.array(taps.shifts or [0], np.intp),
