@@ -41,7 +41,8 @@ NETS = {
     "three_axes": RESHAPE + NORM.format("t", "") + SCALE.format("", BIASED) + RELU,
     "nothing_below": NORM.format("x", "") + SCALE.format("", BIASED) + RELU,
 }
-SIZES = {"conv_relu": 2, "norm_scale": 2}
+APART = ("not_in_place", "three_axes", "nothing_below")
+SIZES = {"conv_relu": 2, "norm_scale": 3} | dict.fromkeys(APART, 3)
 
 
 def build(text, phase="TRAIN"):
@@ -54,7 +55,9 @@ def build(text, phase="TRAIN"):
 
 
 def groups(net):
-    return [group for group in net.plan._starts.values() if isinstance(group, Group)]
+    """Those that are no part of another."""
+    found = [group for group in net.plan._starts.values() if isinstance(group, Group)]
+    return [group for group in found if all(group is not other.rest for other in found)]
 
 
 def observed(net):
@@ -80,7 +83,7 @@ def by_layers(net, times=1):
 @pytest.mark.parametrize("name", NETS)
 def test_a_group_is_found(name):
     (group,) = groups(build(NETS[name]))
-    assert len(group.steps) == SIZES.get(name, 3)
+    assert len(group.steps) == SIZES.get(name, 4)
 
 
 @pytest.mark.parametrize("name", NETS)
@@ -95,9 +98,9 @@ def test_a_group_does_what_its_layers_do(name, phase):
     assert_alike(net, reference)
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if name not in SIZES])
+@pytest.mark.parametrize("name", [name for name in NETS if "relu" in NETS[name] and name != "conv_relu"])
 @pytest.mark.parametrize("cut", ["norm", "scale", "relu"])
-def test_a_part_of_a_group_runs_layer_by_layer(name, cut):
+def test_a_part_of_a_group_does_what_its_layers_do(name, cut):
     net, reference = build(NETS[name]), build(NETS[name])
     net.clear_param_diffs()
     net.forward(end=cut)
@@ -109,7 +112,7 @@ def test_a_part_of_a_group_runs_layer_by_layer(name, cut):
     assert_alike(net, reference)
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if name not in SIZES])
+@pytest.mark.parametrize("name", [name for name in NETS if "relu" in NETS[name] and name != "conv_relu"])
 @pytest.mark.parametrize("cut", ["norm", "scale", "relu"])
 def test_backward_in_parts_after_a_forward_in_one(name, cut):
     net, reference = build(NETS[name]), build(NETS[name])
@@ -121,6 +124,21 @@ def test_backward_in_parts_after_a_forward_in_one(name, cut):
     assert_alike(net, reference)
 
 
+def test_the_rest_of_a_group_runs_as_one(monkeypatch):
+    net, reference = build(NETS["norm_scale_relu"]), build(NETS["norm_scale_relu"])
+    swept = []
+    rest = groups(net)[0].rest
+    monkeypatch.setattr(rest, "sweep_backward", lambda sweep=rest.sweep_backward: swept.append(sweep()))
+    net.clear_param_diffs()
+    net.forward(end="conv")
+    net.forward(start="norm")
+    net.backward(end="norm")
+    net.backward(start="conv")
+    by_layers(reference)
+    assert_alike(net, reference)
+    assert swept == [None]
+
+
 def test_backward_in_one_after_a_forward_by_layers():
     net, reference = build(NETS["norm_scale_relu"]), build(NETS["norm_scale_relu"])
     net.forward()
@@ -130,6 +148,18 @@ def test_backward_in_one_after_a_forward_by_layers():
     net.backward()
     by_layers(reference, 2)
     assert_alike(net, reference)
+
+
+@pytest.mark.parametrize("name", [name for name in NETS if SIZES.get(name, 4) == 4])
+def test_a_convolution_writes_where_its_values_are_kept(name):
+    net = build(NETS[name])
+    net.forward()
+    (group,), y = groups(net), net.blobs["y"]
+    kept = group.rest.norm.kept
+    assert not np.shares_memory(kept.values, y.data)
+    group.steps[0].forward()
+    np.testing.assert_array_equal(kept.values.reshape(y.data_nhwc.shape), y.data_nhwc)
+    assert kept._copy.size == 0
 
 
 def test_a_group_takes_other_shapes():

@@ -15,6 +15,7 @@ from breve.kernels.microkernel.compile import assembly
 from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate, line_vectors
 from breve.kernels.microkernel.instruction_sets import runs_here
+from breve.kernels.microkernel.normalisation import READS, emit_normalisation
 from breve.kernels.microkernel.transform import emit_transform
 from breve.kernels.microkernel.vectors import LINE_BYTES
 
@@ -287,11 +288,69 @@ def test_depthwise_gradient_is_added_to_the_weights(isa, dtype, run, channels):
     np.testing.assert_allclose(w[..., :channels], expected, rtol=0, atol=NEAR[dtype] * 10)
 
 
+def normalisation_arrays(dtype, channels):
+    """x and dy of nine rows, off their line by one element; seven coefficients a channel; room for two outputs."""
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 9 * channels + 1)).astype(dtype)
+    outputs = aligned_zeros(2 * (9 * channels + 64), dtype).reshape(2, -1)
+    x, dy = (array[1:].reshape(9, channels) for array in (x, dy))
+    return x, dy, rng.standard_normal((7, channels)).astype(dtype), outputs
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("channels", [*CHANNELS, 64, 100])
+def test_normalisation_sums_over_rows(isa, dtype, channels):
+    x, dy, of, outputs = normalisation_arrays(dtype, channels)
+    wide, off = x.astype(float), x - of[0].astype(float)
+    dv = np.where(off * of[1] + of[2] > 0, dy, of[3] * dy.astype(float))
+    expected = {"sum": [wide.sum(0)], "squares": [(off**2).sum(0)], "sums": [dv.sum(0), (dv * off).sum(0)]}
+    for kind, sums in expected.items():
+        outputs[...] = 7
+        address = microkernel.normalisation_address(dtype, kind, isa)
+        invoke(address, 9, channels, x, dy, of, channels, outputs[0], outputs[1], 0)
+        for found, values in zip(outputs, sums, strict=False):
+            np.testing.assert_allclose(found[:channels], values, rtol=0, atol=10 * NEAR[dtype])
+        assert (outputs[len(sums) :] == 7).all()
+        assert (outputs[:, channels:] == 7).all()
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("channels", [*CHANNELS, 64, 100])
+@pytest.mark.parametrize("wants", ["first", "both", "past the caches"])
+def test_normalisation_of_each_row(isa, dtype, channels, wants):
+    if wants == "past the caches":
+        channels *= LINE_BYTES // np.dtype(dtype).itemsize
+    x, dy, of, outputs = normalisation_arrays(dtype, channels)
+    mean, gain, shift, slope, offset, tilt, factor = of.astype(float)
+    off = x - mean
+    v = off * gain + shift
+    dv = np.where(v > 0, dy, slope * dy)
+    expected = {
+        "forward": (np.where(v > 0, v, slope * v), x),
+        "backward": ((dv - offset - off * tilt) * gain, dv * factor),
+    }
+    past = microkernel.SECOND | microkernel.STREAM_FIRST | microkernel.STREAM_SECOND
+    flags = {"first": 0, "both": microkernel.SECOND, "past the caches": past}[wants]
+    for kind, values in expected.items():
+        outputs[...] = 7
+        address = microkernel.normalisation_address(dtype, kind, isa)
+        invoke(address, 9, channels, x, dy, of, channels, outputs[0], outputs[1], flags)
+        written = 1 if wants == "first" else 2
+        for found, value in zip(outputs[:written], values, strict=False):
+            np.testing.assert_allclose(found[: value.size], value.reshape(-1), rtol=0, atol=10 * NEAR[dtype])
+        assert (outputs[written:] == 7).all()
+        assert (outputs[:, x.size :] == 7).all()
+
+
 @pytest.mark.parametrize("name", list(INSTRUCTION_SETS))
 @for_both_dtypes
 def test_every_emitter_builds_for_every_instruction_set(name, dtype):
     isa, char = INSTRUCTION_SETS[name], np.dtype(dtype).char
     assert "copy:" in assembly(emit_copy, char, isa=isa)
+    for kind in READS:
+        assert "normalisation:" in assembly(emit_normalisation, char, kind, isa=isa)
     for matrix in cook_toom(4, 3):
         assert "transform:" in assembly(emit_transform, char, matrix_of(matrix), "src", 4, False, False, False, isa=isa)
 

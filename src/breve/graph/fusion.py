@@ -2,6 +2,8 @@
 
     Convolution, ReLU                   the rectified linear unit is the end of the convolution's own sweep
     BatchNorm, Scale, [ReLU]            one sweep forward; sums and one sweep backward
+    Convolution, BatchNorm in place,    the convolution writes what backward needs where nothing overwrites it, and the
+        Scale, [ReLU]                   sweep forward goes from there to the blob
 
 The later layers of a group work in place, so their blob shows the same values after the group as after its last layer.
 When only a part of a group runs, its layers run one by one.
@@ -12,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from breve.blob import Blob
 from breve.errors import located
 from breve.graph.plan import Step
 
@@ -19,7 +22,9 @@ CONVOLUTIONS = ("Convolution", "ConvolutionDepthwise", "DepthwiseConvolution")
 
 
 class Group:
-    """Consecutive steps that run as one."""
+    """Consecutive steps that run as one; `rest` is the group of all but the first, if they are one."""
+
+    rest: Group | None = None
 
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = list(steps)
@@ -100,14 +105,20 @@ class ScaledNormalisation(Group):
             return None
         return cls(steps[:3] if len(steps) > 2 and _is_unit_on(scale, steps[2]) else steps[:2])
 
-    def sweep_forward(self) -> None:
-        """BatchNorm's sweep with the coefficients of Scale and the slope of ReLU."""
+    @property
+    def keeps(self) -> bool:
+        """Whether backward will ask for the bottom's values."""
+        return any(step.needs_backward for step in self.steps)
+
+    def sweep_forward(self, bottom: Blob | None = None) -> None:
+        """BatchNorm's sweep with the coefficients of Scale and the slope of ReLU; from another blob if one is given."""
         blobs = self.scale.blobs
         shift = blobs[1].data if self.scale.param.scale_param.bias_term else None
         slope = _slope(self.steps[2]) if len(self.steps) > 2 else 1.0
-        keeps = any(step.needs_backward for step in self.steps)
         first = self.steps[0]
-        self.norm.forward_scaled(first.bottom[0], first.top[0], blobs[0].data, shift, slope, keeps)
+        self.norm.forward_scaled(
+            first.bottom[0] if bottom is None else bottom, first.top[0], blobs[0].data, shift, slope, self.keeps
+        )
         self._rule = self.norm.rule
 
     def sweep_backward(self) -> None:
@@ -130,7 +141,49 @@ class ScaledNormalisation(Group):
             self.scale.kept.values = self.norm.unscale()
 
 
-MATCHES: tuple[Callable[[Sequence[Step]], Group | None], ...] = (RectifiedConvolution.match, ScaledNormalisation.match)
+class NormalisedConvolution(Group):
+    """A Convolution and a ScaledNormalisation in place on its top."""
+
+    rest: ScaledNormalisation
+
+    def __init__(self, convolution: Step, rest: ScaledNormalisation) -> None:
+        super().__init__([convolution, *rest.steps])
+        self.rest, self._apart = rest, Blob((), convolution.top[0].dtype)
+
+    @classmethod
+    def match(cls, steps: Sequence[Step]) -> NormalisedConvolution | None:
+        """The group that begins with the first of the steps, if there is one."""
+        if steps[0].layer.type not in CONVOLUTIONS or len(steps[0].top) != 1:
+            return None
+        rest = ScaledNormalisation.match(steps[1:])
+        return cls(steps[0], rest) if rest and _in_place_on(steps[0], steps[1]) else None
+
+    def sweep_forward(self) -> None:
+        """The convolution to a blob of the group's own, and from there on; or in place where nothing is kept."""
+        convolution, first = self.steps[0], self.steps[1]
+        bottom = convolution.top[0]
+        if self.rest.keeps:
+            bottom = self._apart
+            bottom.reshape_like(convolution.top[0])
+        convolution.layer.forward(convolution.bottom, [bottom])
+        with located(first.where):
+            self.rest.sweep_forward(bottom)
+
+    def backward(self) -> None:
+        """The normalisation's sweep, then the convolution."""
+        self.rest.backward()
+        self.steps[0].backward()
+
+    def split(self) -> None:
+        """The normalisation gives each layer what its own backward needs."""
+        self.rest.split()
+
+
+MATCHES: tuple[Callable[[Sequence[Step]], Group | None], ...] = (
+    RectifiedConvolution.match,
+    NormalisedConvolution.match,
+    ScaledNormalisation.match,
+)
 
 
 class Plan:
@@ -139,14 +192,21 @@ class Plan:
     def __init__(self, steps: Sequence[Step]) -> None:
         self.steps = list(steps)
         self._starts: dict[int, Group] = {}
-        self._members: dict[int, tuple[int, Group]] = {}
+        self._members: dict[int, list[tuple[int, Group]]] = {}
         number = 0
         while number < len(self.steps):
             group = next(filter(None, (match(self.steps[number:]) for match in MATCHES)), None)
             if group is not None and not any(any(step.loss_weights) for step in group.steps):
-                self._starts[number] = group
-                self._members.update((number + i, (number, group)) for i in range(len(group.steps)))
+                self._enter(number, group)
             number += len(group.steps) if number in self._starts and group is not None else 1
+
+    def _enter(self, number: int, group: Group) -> None:
+        """Note a group that starts at a step, and the group that its other steps are without the first."""
+        self._starts[number] = group
+        for member in range(number, number + len(group.steps)):
+            self._members.setdefault(member, []).append((number, group))
+        if group.rest is not None:
+            self._enter(number + 1, group.rest)
 
     def forward(self, first: int, last: int) -> float:
         """Run steps `first` to `last`, both included; their part of the loss."""
@@ -163,12 +223,13 @@ class Plan:
         """Run steps `last` down to `first`, both included, backward."""
         number = last
         while number >= first:
-            start, group = self._members.get(number, (number, None))
-            if group is not None and start >= first and number == start + len(group.steps) - 1:
+            groups = self._members.get(number, [])
+            whole = [(s, group) for s, group in groups if s >= first and number == s + len(group.steps) - 1]
+            if whole:
+                number, group = whole[0]
                 group.backward()
-                number = start
             else:
-                if group is not None:
+                for _, group in groups:
                     group.split()
                 self.steps[number].backward()
             number -= 1

@@ -9,12 +9,16 @@ A kernel that may work in place (y and x one array) copies x to `kept` first, un
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numba import prange
 
-from breve.kernels.threads import inline, inline_allocating, kernel
+from breve.kernels import microkernel
+from breve.kernels.microkernel.launch import launch
+from breve.kernels.streaming import cache_bytes, stream_flag
+from breve.kernels.threads import inline, inline_allocating, kernel, launching, threads_for
 
 BLOCK_SIZE = 16384  # elements: two blocks of float32 fit in 128 KB of second-level cache
 LEAST_ROWS, MOST_ROWS = 32, 512  # fewer are not worth their sums; more would cost sums in float32 their last digits
@@ -40,42 +44,23 @@ def _add_blocks(partial, total):
             total[g, c] = exact[c]
 
 
-@kernel
-def moments(x, mean, variance):
+def moments(x: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> None:
     """The mean and the variance (divided by rows) of each channel.
 
     Each block sums the squares about its own mean; blocks are joined by T. Chan's formula.
     """
+    code = microkernel.normalisation_address(x.dtype, "sum"), microkernel.normalisation_address(x.dtype, "squares")
+    _moments(code, x, mean, variance, threads_for(8 * x.size))
+
+
+@launching
+def _moments(code, x, mean, variance, workers):
     groups, rows, channels = x.shape
     block, blocks = _blocks(rows, channels)
     means = np.empty((groups, blocks, channels), x.dtype)
     squares = np.empty((groups, blocks, channels), x.dtype)
-    for unit in prange(groups * blocks):
-        g = unit // blocks
-        b = unit - g * blocks
-        first, end = b * block, min(b * block + block, rows)
-        for c in range(channels):
-            means[g, b, c] = 0
-            squares[g, b, c] = 0
-        whole = end - (end - first) % 4  # four rows at a time: sums wait in memory, and would be half of all accesses
-        for r in range(first, whole, 4):
-            for c in range(channels):
-                means[g, b, c] += (x[g, r, c] + x[g, r + 1, c]) + (x[g, r + 2, c] + x[g, r + 3, c])
-        for r in range(whole, end):
-            for c in range(channels):
-                means[g, b, c] += x[g, r, c]
-        for c in range(channels):
-            means[g, b, c] /= end - first
-        for r in range(first, whole, 4):
-            for c in range(channels):
-                mean_c = means[g, b, c]
-                squares[g, b, c] += ((x[g, r, c] - mean_c) ** 2 + (x[g, r + 1, c] - mean_c) ** 2) + (
-                    (x[g, r + 2, c] - mean_c) ** 2 + (x[g, r + 3, c] - mean_c) ** 2
-                )
-        for r in range(whole, end):
-            for c in range(channels):
-                squares[g, b, c] += (x[g, r, c] - means[g, b, c]) ** 2
-    for g in prange(groups):
+    launch(_block_moments, groups * blocks, workers, (code, x, means, squares))
+    for g in range(groups):
         total = np.zeros(channels)
         spread = np.zeros(channels)
         for b in range(blocks):
@@ -88,6 +73,18 @@ def moments(x, mean, variance):
         for c in range(channels):
             mean[g, c] = total[c] / rows
             variance[g, c] = spread[c] / rows
+
+
+@inline
+def _block_moments(unit, worker, code, x, means, squares):
+    _, rows, channels = x.shape
+    block, blocks = _blocks(rows, channels)
+    g, first = unit // blocks, unit % blocks * block
+    count, at, out = min(block, rows - first), (g * rows + first) * channels, unit * channels
+    microkernel.call(code[0], count, channels, x, at, x, 0, x, 0, 0, means, out, means, 0, 0)
+    for c in range(channels):
+        means[g, unit % blocks, c] /= count
+    microkernel.call(code[1], count, channels, x, at, x, 0, means, out, 0, squares, out, squares, 0, 0)
 
 
 class Rule(NamedTuple):
@@ -110,68 +107,94 @@ class Rule(NamedTuple):
         shift = self.shift if shift is None else self.shift + shift
         return Rule(self.mean, self.inverse, factor, self.inverse * factor, shift, self.slope.dtype.type(slope))
 
+    def coefficients(self, *others: np.ndarray) -> np.ndarray:
+        """Mean, gain, shift, slope and others, (4 or more, groups, channels): as `normalisation.py` reads them."""
+        return np.stack([self.mean, self.gain, self.shift, np.full_like(self.mean, self.slope), *others])
+
 
 def plain_rule(mean: np.ndarray, inverse: np.ndarray) -> Rule:
     """y = z: no factor, no shift, no unit."""
     return Rule(mean, inverse, np.ones_like(mean), inverse, np.zeros_like(mean), mean.dtype.type(1))
 
 
-@kernel
-def normalise(x, rule, y, kept):
+def normalise(x: np.ndarray, rule: Rule, y: np.ndarray, kept: np.ndarray) -> None:
     """y by the rule; y and x may be one array."""
-    groups, rows, channels = x.shape
-    keeps = kept.size > 0
-    for row in prange(groups * rows):
-        g = row // rows
-        r = row - g * rows
-        if keeps:
-            for c in range(channels):
-                kept[g, r, c] = x[g, r, c]
-        for c in range(channels):
-            v = (x[g, r, c] - rule.mean[g, c]) * rule.gain[g, c] + rule.shift[g, c]
-            y[g, r, c] = v if v > 0 else rule.slope * v
+    flags = 0 if y is x or not _past_caches(x, y) else microkernel.STREAM_FIRST
+    if kept.size:
+        flags |= microkernel.SECOND | (microkernel.STREAM_SECOND if _past_caches(x, kept) else 0)
+    _map("forward", x, x, rule, (), y, kept, flags)
 
 
-@kernel
-def normalise_sums(dy, x, rule, sum_dv, sum_dv_z):
+def normalise_sums(dy: np.ndarray, x: np.ndarray, rule: Rule, sum_dv: np.ndarray, sum_dv_z: np.ndarray) -> None:
     """The sums over rows of dv, and of dv z, where dv = dy if v > 0 else slope dy."""
+    code = microkernel.normalisation_address(x.dtype, "sums")
+    _sums(code, x, dy, rule.coefficients(), sum_dv, sum_dv_z, threads_for(8 * x.size))
+    sum_dv_z *= rule.inverse
+
+
+@launching
+def _sums(code, x, dy, coefficients, sum_dv, sum_dv_off, workers):
     groups, rows, channels = x.shape
-    block, blocks = _blocks(rows, channels)
+    blocks = _blocks(rows, channels)[1]
     plain = np.empty((groups, blocks, channels), x.dtype)
     weighted = np.empty((groups, blocks, channels), x.dtype)
-    for unit in prange(groups * blocks):
-        g = unit // blocks
-        b = unit - g * blocks
-        for c in range(channels):
-            plain[g, b, c] = 0
-            weighted[g, b, c] = 0
-        for r in range(b * block, min(b * block + block, rows)):
-            for c in range(channels):
-                off = x[g, r, c] - rule.mean[g, c]
-                dv = dy[g, r, c] if off * rule.gain[g, c] + rule.shift[g, c] > 0 else rule.slope * dy[g, r, c]
-                plain[g, b, c] += dv
-                weighted[g, b, c] += dv * (off * rule.inverse[g, c])
+    launch(_block_sums, groups * blocks, workers, (code, x, dy, coefficients, plain, weighted))
     _add_blocks(plain, sum_dv)
-    _add_blocks(weighted, sum_dv_z)
+    _add_blocks(weighted, sum_dv_off)
 
 
-@kernel
-def normalise_backward(dy, x, rule, offset, tilt, dx, dz):
+@inline
+def _block_sums(unit, worker, code, x, dy, coefficients, plain, weighted):
+    groups, rows, channels = x.shape
+    block, blocks = _blocks(rows, channels)
+    g, first = unit // blocks, unit % blocks * block
+    at, out = (g * rows + first) * channels, unit * channels
+    microkernel.call(
+        code, min(block, rows - first), channels, x, at, dy, at, coefficients, g * channels, groups * channels, plain,
+        out, weighted, out, 0,
+    )  # fmt: skip
+
+
+def normalise_backward(
+    dy: np.ndarray, x: np.ndarray, rule: Rule, offset: np.ndarray, tilt: np.ndarray, dx: np.ndarray, dz: np.ndarray
+) -> None:
     """dx = (dv - offset - (x - mean) tilt) gain, where dv = dy if v > 0 else slope dy; and dz = dv factor.
 
     dx or dz may be dy itself; dz is not written where it has no elements.
     """
+    _map("backward", x, dy, rule, (offset, tilt, rule.factor), dx, dz, microkernel.SECOND if dz.size else 0)
+
+
+def _map(
+    kind: str, x: np.ndarray, dy: np.ndarray, rule: Rule, others: Sequence[np.ndarray], first: np.ndarray,
+    second: np.ndarray, flags: int,
+) -> None:  # fmt: skip
+    """Both outputs, block by block of rows."""
+    code, block = microkernel.normalisation_address(x.dtype, kind), max(1, BLOCK_SIZE // max(1, x.shape[2]))
+    _each_block(code, block, x, dy, rule.coefficients(*others), first, second, flags, threads_for(8 * x.size))
+
+
+@launching
+def _each_block(code, block, x, dy, coefficients, first, second, flags, workers):
+    tasks = x.shape[0] * ((x.shape[1] + block - 1) // block)
+    launch(_block, tasks, workers, (code, block, x, dy, coefficients, first, second, flags))
+
+
+@inline
+def _block(unit, worker, code, block, x, dy, coefficients, first, second, flags):
     groups, rows, channels = x.shape
-    writes_dz = dz.size > 0
-    for row in prange(groups * rows):
-        g = row // rows
-        r = row - g * rows
-        for c in range(channels):
-            off = x[g, r, c] - rule.mean[g, c]
-            dv = dy[g, r, c] if off * rule.gain[g, c] + rule.shift[g, c] > 0 else rule.slope * dy[g, r, c]
-            dx[g, r, c] = (dv - offset[g, c] - off * tilt[g, c]) * rule.gain[g, c]
-            if writes_dz:
-                dz[g, r, c] = dv * rule.factor[g, c]
+    blocks = (rows + block - 1) // block
+    g, row = unit // blocks, unit % blocks * block
+    at = (g * rows + row) * channels
+    microkernel.call(
+        code, min(block, rows - row), channels, x, at, dy, at, coefficients, g * channels, groups * channels, first, at,
+        second, at, flags,
+    )  # fmt: skip
+
+
+def _past_caches(x: np.ndarray, out: np.ndarray) -> bool:
+    """Whether `out` is better written past the caches: where both would fit it took half as long again."""
+    return x.nbytes + out.nbytes > cache_bytes() and stream_flag(x, out) != 0
 
 
 @kernel

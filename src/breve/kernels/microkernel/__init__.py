@@ -23,6 +23,7 @@ from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import FETCH, Run, emit_accumulate, emit_correlate
 from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
 from breve.kernels.microkernel.maximum import emit_maximum
+from breve.kernels.microkernel.normalisation import SECOND, STREAM_FIRST, STREAM_SECOND, emit_normalisation
 from breve.kernels.microkernel.transform import Matrix, emit_transform
 from breve.kernels.microkernel.transpose import emit_transpose
 
@@ -32,7 +33,10 @@ __all__ = [
     "FETCH",
     "INSTRUCTION_SETS",
     "RELU",
+    "SECOND",
     "STREAM",
+    "STREAM_FIRST",
+    "STREAM_SECOND",
     "InstructionSet",
     "brgemm_address",
     "cache_folder",
@@ -42,6 +46,7 @@ __all__ = [
     "function_address",
     "host_instruction_set",
     "maximum_address",
+    "normalisation_address",
     "tile_columns",
     "tile_rows",
     "transform_address",
@@ -84,6 +89,12 @@ def depthwise_address(dtype: Any, run: Run, accumulate: bool, isa: InstructionSe
 def maximum_address(dtype: Any, isa: InstructionSet | None = None) -> int:
     """Address of the maximum of a window, for all channels of a pixel. See `maximum.py`."""
     return function_address(emit_maximum, "maximum", np.dtype(dtype).char, isa=isa or host_instruction_set())
+
+
+def normalisation_address(dtype: Any, kind: str, isa: InstructionSet | None = None) -> int:
+    """Address of sums over rows of channels, or of what is computed of each row. See `normalisation.py`."""
+    name = "normalisation"
+    return function_address(emit_normalisation, name, np.dtype(dtype).char, kind, isa=isa or host_instruction_set())
 
 
 def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:
