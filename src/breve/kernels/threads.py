@@ -79,7 +79,7 @@ def inline(function: Any) -> Any:
     It borrows its arrays and makes none. numba counts references to arrays, and threads that count up and down in turn
     pass one cache line to and fro: that took up to a third of the time of small convolutions on two cores.
     numba refuses one that does make arrays, or returns them. LLVM is told to inline it, however large: a tuple of sizes
-    would be passed field by field, and small Winograd convolutions took a tenth longer.
+    would be passed field by field, and small Winograd convolutions took up to a tenth longer.
     """
     return _compile(function, **_BORROWING)
 
