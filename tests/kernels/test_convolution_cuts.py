@@ -7,7 +7,7 @@ from conv_reference import geometry
 
 from breve.blob import aligned_zeros
 from breve.kernels import convolution, scratch, streaming
-from breve.kernels.convolution import ALGORITHMS, correlate_weights, few_channels, winograd
+from breve.kernels.convolution import ALGORITHMS, correlate_weights, correlation, few_channels, winograd
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
 
@@ -40,6 +40,36 @@ def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
             check_forward(plan, g, np.float32)
         check_backward_data(plan, g, np.float32)
         check_backward_weights(plan, g, np.float32)
+
+
+@pytest.mark.parametrize("case", CUT)
+@pytest.mark.parametrize("cores", [3, 7, 64])
+def test_winograd_gives_the_same_for_any_number_of_cores(case, cores, monkeypatch):
+    monkeypatch.setattr(winograd, "physical_cores", lambda: cores)
+    monkeypatch.setattr(winograd, "MANY_TILES", 0)
+    g = GEOMETRIES[case]
+    for name in ("winograd", "winograd_f2", "winograd_f5"):
+        if not ALGORITHMS[name].refusal(g, np.dtype(np.float32), "forward"):
+            plan = convolution.plan(g, np.float32, name)
+            check_forward(plan, g, np.float32)
+            check_backward_data(plan, g, np.float32)
+            for _ in range(2):  # what sums held before does not count
+                check_backward_weights(plan, g, np.float32)
+
+
+@pytest.mark.parametrize("cores", [1, 3, 64])
+@pytest.mark.parametrize("group", [1, 2])
+def test_direct_gives_the_same_for_any_number_of_cores(cores, group, monkeypatch):
+    monkeypatch.setattr(correlation, "physical_cores", lambda: cores)
+    monkeypatch.setattr(correlation, "MANY_WEIGHTS", 1 << 40)
+    monkeypatch.setattr(correlation, "TASKS", 1)
+    monkeypatch.setattr(correlation, "CHUNK_BYTES", 0)
+    g = geometry(3, 10, 600, (7, 6), 3, stride=2, pad=1, group=group)
+    plan = convolution.plan(g, np.float32, "direct")
+    panels = group * -(-600 // (group * tile_columns(np.float32)))
+    assert ALGORITHMS["direct"](g, np.float32)._forward.sizes.splits == min(cores, panels)
+    check_forward(plan, g, np.float32)
+    check_backward_data(plan, g, np.float32)
 
 
 LACKING = {

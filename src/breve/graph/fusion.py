@@ -6,7 +6,7 @@
         Scale, [ReLU]                   sweep forward goes from there to the blob
 
 The later layers of a group work in place, so their blob shows the same values after the group as after its last layer.
-When only a part of a group runs, its layers run one by one.
+When only a part of a group runs, its layers run one by one, or as the smaller group that they are.
 """
 
 from __future__ import annotations

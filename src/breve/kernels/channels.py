@@ -119,7 +119,8 @@ def plain_rule(mean: np.ndarray, inverse: np.ndarray) -> Rule:
 
 def normalise(x: np.ndarray, rule: Rule, y: np.ndarray, kept: np.ndarray) -> None:
     """y by the rule; y and x may be one array."""
-    flags = 0 if y is x or not _past_caches(x, y) else microkernel.STREAM_FIRST
+    apart = not np.may_share_memory(x, y)  # else its lines are in the cache
+    flags = microkernel.STREAM_FIRST if apart and _past_caches(x, y) else 0
     if kept.size:
         flags |= microkernel.SECOND | (microkernel.STREAM_SECOND if _past_caches(x, kept) else 0)
     _map("forward", x, x, rule, (), y, kept, flags)

@@ -109,6 +109,7 @@ class Winograd(Algorithm):
         if self._parts:
             block = max(LEAST_PART_BLOCK, PART_BLOCK_BYTES * geometry.group // tile_bytes)
         self._weights_sizes = forward.sizes(block)
+        self._parts = min(self._parts, len(self._weights_sizes.bounds))  # one without a block would have no sums
         c_stride = kernel * kernel
         k_stride = c_stride * self._sizes.c
         self._weights = Weights(k_stride, c_stride, self._code.weights_to_points)
