@@ -72,6 +72,22 @@ def test_direct_gives_the_same_for_any_number_of_cores(cores, group, monkeypatch
     check_backward_data(plan, g, np.float32)
 
 
+@pytest.mark.parametrize("case", [case for case, g in GEOMETRIES.items() if len(g.kernel) == 2])
+@pytest.mark.parametrize("least", [1, 1 << 40], ids=["tap_by_tap", "rows_of_taps"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_direct_gives_the_same_tap_by_tap_and_by_rows_of_taps(case, least, dtype, monkeypatch):
+    for module in (correlation, correlate_weights):
+        monkeypatch.setattr(module, "TAP_BY_TAP", least)
+    monkeypatch.setattr(correlation, "TAPS_BYTES", 0)
+    monkeypatch.setattr(correlation, "LEAST_DEPTH", 5)
+    g = GEOMETRIES[case]
+    plan = convolution.plan(g, dtype, "direct")
+    check_forward(plan, g, dtype)
+    check_forward(plan, g, dtype, relu=True)
+    check_backward_data(plan, g, dtype)
+    check_backward_weights(plan, g, dtype)
+
+
 LACKING = {
     "7x7": (geometry(2, 16, 16, (7, 7), 3, pad=1), "winograd", (6 + 5) * (6 + 5)),
     "7x8": (geometry(2, 16, 16, (7, 8), 3, pad=1), "winograd", (6 + 5) * (6 + 6)),

@@ -18,7 +18,7 @@ from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.strassen import IMAGES, POINTS, parts_of_sums, plans
 from breve.kernels.convolution.table import ALGORITHMS
-from breve.kernels.convolution.taps import backward_axis, forward_axis
+from breve.kernels.convolution.taps import TAP_BY_TAP, backward_axis, forward_axis
 from breve.kernels.threads import physical_cores
 
 MODES = ("fast", "exact")
@@ -34,8 +34,10 @@ A block of larger tiles has fewer, so the weights pass more often: F(5, 3) gains
 """
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
 BLOCK_WEIGHTS = 65.0  # the same between blocks of pixels: they are more, and go through memory
+READING = 5.5  # cost of one weight that `direct` reads for an image: most of the time of 3x3 pixels, an eighth of 7x7
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
+ADDING = 35.0  # cost of one weight there, whose sums are added to its gradient
 POINT, POINT_OF_VECTOR = 2.2, 4.4
 """Cost of one point of one channel in Strassen's transforms: for memory, and in proportion to vectors of 64 bytes."""
 OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
@@ -101,23 +103,27 @@ def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
 
 
 def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
-    """Rows of y, rows of taps and channels of x, times the vectors of each; and the copy of x between zeros."""
+    """What taps see of rows, and of columns or with zeros between them, times channels of x and vectors of y."""
     forward = pass_name == "forward"
-    axis = (forward_axis if forward else backward_axis)(g, 1)
+    h, w = ((forward_axis if forward else backward_axis)(g, axis) for axis in (0, 1))
     channels = (g.channels // g.group, g.num_output // g.group)
     x, y = channels if forward else channels[::-1]
     lanes = microkernel.host_instruction_set().lanes(dtype)
-    pixels = pixels_as_one(axis, y, lanes) if g.group == 1 else 1
-    copied = math.prod(g.in_shape if forward else g.out_shape) * x if any(axis.margins) else 0
-    rows = g.out_shape[0] * g.kernel[0] * x
-    return g.batch * (rows * vectors(axis, y, lanes, pixels) * lanes + COPYING * copied)
+    pixels = pixels_as_one(w, y, lanes) if g.group == 1 else 1
+    tap_by_tap = pixels == 1 and x >= TAP_BY_TAP
+    copied = h.size * w.size * x if any(w.margins) and not tap_by_tap else 0
+    reading = READING * math.prod(g.kernel) * x * y
+    products = h.products * x * vectors(w, y, lanes, pixels, tap_by_tap) * lanes
+    return g.batch * (products + reading + COPYING * copied)
 
 
 def direct_weights(g: ConvGeometry) -> float:
-    """The product, and the packing of both its sides where they are packed."""
+    """The product, the packing of both its sides where they are packed, and adding it to the gradient."""
     c, k = g.channels // g.group, g.num_output // g.group
-    packing = 0.0 if few_channels.serves(g) else PACKING * (c + k)
-    return g.batch * math.prod(g.out_shape) * (math.prod(g.kernel) * c * k + packing)
+    h, w = forward_axis(g, 0), forward_axis(g, 1)
+    seen = h.products * (w.products if c >= TAP_BY_TAP else g.out_shape[1] * g.kernel[1])
+    packing = 0.0 if few_channels.serves(g) else PACKING * (c + k) * math.prod(g.out_shape)
+    return g.batch * (seen * c * k + packing) + ADDING * math.prod(g.kernel) * c * k
 
 
 def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:

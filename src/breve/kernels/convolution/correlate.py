@@ -1,16 +1,19 @@
 """The loops of a correlation on NHWC arrays, around the micro-kernel. Its sizes and phases come from `correlation.py`.
 
 A call of the micro-kernel computes one row of a phase: i runs over its pixels p, j over the columns of some panels of
-weights, and the taps are the batch. Taps that lie above or below the image are left out. Where taps reach beyond its
-sides, bands of rows are first copied between columns of zeros, into a buffer that stays in the second-level cache.
-Neighbouring taps of a row are one long k, since pixel and channel lie together in memory.
+weights. Taps that lie above or below the image are left out.
+
+With many channels a tap fills a call: it is multiplied by those pixels that see it, and x is read in place. With few,
+all taps of some rows are the batch of a call; where they reach beyond the sides of the image, bands of rows are first
+copied between columns of zeros, into a buffer that stays in the second-level cache. Neighbouring taps of a row are one
+long k, since pixel and channel lie together in memory.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from breve.kernels.microkernel import ACCUMULATE, call
+from breve.kernels.microkernel import ACCUMULATE, BIAS, RELU, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, inline_allocating, launching
 
@@ -76,18 +79,18 @@ def _pack_pixels(weight, start, first, count, packed, at, s, order, k_stride, j_
 
 
 @launching
-def correlate(x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers):
+def correlate(x, packed, bias, flags, y, s, table, address, copy, buffers):
     """The work is cut into bands of rows of an image, and into groups of columns where those are few, or weights many.
 
     Then a thread has the columns whose weights it packed: to have them from another core took longer than to pack them.
     """
     tasks = s.batch * ((s.rows + s.band - 1) // s.band) * s.splits
-    args = x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers
+    args = x, packed, bias, flags, y, s, table, address, copy, buffers
     launch(_band, tasks, buffers.shape[0], args)
 
 
 @inline
-def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, address, copy, buffers):
+def _band(task, worker, x, packed, bias, flags, y, s, table, address, copy, buffers):
     bands, units = (s.rows + s.band - 1) // s.band, s.group * s.chunks
     image, band, split = task // bands % s.batch, task % bands, task // (bands * s.batch)
     first, last = band * s.band, min(s.rows, (band + 1) * s.band)
@@ -96,10 +99,11 @@ def _band(task, worker, x, packed, bias, flags, y, s, phases, shifts, offsets, a
         top = _copy_rows(x, image, first, last, buffers[worker], s, copy)
         source, origin = buffers[worker], s.before * s.in_channels - top * s.width * s.in_channels
     for unit in range(units * split // s.splits, units * (split + 1) // s.splits):
-        for phase in phases:
-            _rows(
-                source, origin, packed, bias, flags, y, s, phase, shifts, offsets, address, image, first, last, unit
-            )  # fmt: skip
+        for phase in table.phases:
+            if s.tap_by_tap:
+                _rows_tap_by_tap(x, origin, packed, bias, flags, y, s, phase, table, address, image, first, last, unit)
+            else:
+                _rows(source, origin, packed, bias, flags, y, s, phase, table, address, image, first, last, unit)
 
 
 @inline
@@ -117,13 +121,20 @@ def _copy_rows(x, image, first, last, buffer, s, copy):
 
 
 @inline
-def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, address, image, first, last, unit):
-    """One phase of the rows from `first` to `last`, for one unit of output channels."""
-    out_y, out_x, count_h, count_w, k, taps_h, entries, first_shift, first_offset = phase
+def _columns(unit, k, s):
+    """A unit's group, its first column, how many it has, where their weights begin, and how far the next lie."""
     group, column = unit // s.chunks, unit % s.chunks * s.columns
     n = min(s.columns, s.k - column)
     panel = (group * ((s.k + s.nr - 1) // s.nr) + column // s.nr) * s.panel
     next_panel = s.panel if n > s.nr else min(s.depth, k) * s.nr  # of one panel, what it is multiplied by next
+    return group, column, n, panel, next_panel
+
+
+@inline
+def _rows(source, origin, packed, bias, flags, y, s, phase, table, address, image, first, last, unit):
+    """One phase of the rows from `first` to `last`, for one unit of output channels."""
+    out_y, out_x, count_h, count_w, k, taps_h, entries, first_row, first_offset = phase
+    group, column, n, panel, next_panel = _columns(unit, k, s)
     channel = group * s.k + column
     for tap in range(0, max(1, taps_h), s.tap_rows):
         for term in range(0, max(1, k), s.depth):
@@ -133,20 +144,61 @@ def _rows(source, origin, packed, bias, flags, y, s, phase, shifts, offsets, add
                 added |= ACCUMULATE
             for q in range(first, min(last, count_h)):
                 low, high = tap, min(taps_h, tap + s.tap_rows)
-                while low < high and q * s.scale_h + shifts[first_shift + low] < 0:
+                while low < high and q < table.rows[first_row + low, 0]:
                     low += 1
-                while low < high and q * s.scale_h + shifts[first_shift + high - 1] >= s.in_h:
+                while low < high and q >= table.rows[first_row + high - 1, 1]:
                     high -= 1
                 a, a_row = origin + q * s.scale_h * s.width * s.in_channels + group * s.c, s.scale_w * s.in_channels
                 out = (image * s.out_h + out_y + q * s.step_h) * s.out_row + out_x * s.out_pixel + channel
                 offset, taps = 2 * (first_offset + low * entries), (high - low) * entries
                 call(
                     address, count_w, n, depth, taps, source, a + term, a_row, 1, packed, panel + term * s.nr, s.nr,
-                    next_panel, y, out, s.step_w * s.out_pixel, offsets, offset, bias, channel, added,
+                    next_panel, y, out, s.step_w * s.out_pixel, table.offsets, offset, bias, channel, added,
                 )  # fmt: skip
                 if column < s.rest:
                     call(
                         address, 1, min(n, s.rest - column), depth, taps, source, a + count_w * a_row + term, a_row, 1,
-                        packed, panel + term * s.nr, s.nr, s.panel, y, out + count_w * s.out_pixel, 0, offsets, offset,
-                        bias, channel, added,
+                        packed, panel + term * s.nr, s.nr, s.panel, y, out + count_w * s.out_pixel, 0, table.offsets,
+                        offset, bias, channel, added,
                     )  # fmt: skip
+
+
+@inline
+def _rows_tap_by_tap(x, origin, packed, bias, flags, y, s, phase, table, address, image, first, last, unit):
+    """The same, one tap after the other, by those pixels for which it lies in x.
+
+    Where all pixels of a row see the first tap it overwrites y; other rows begin as zeros, or the bias.
+    """
+    out_y, out_x, count_h, count_w, k, taps_h, entries, first_row, first_offset = phase
+    group, column, n, panel, next_panel = _columns(unit, k, s)
+    channel = group * s.k + column
+    a, a_row, a_pixel = origin + group * s.c, s.scale_h * s.width * s.in_channels, s.scale_w * s.in_channels
+    out = (image * s.out_h + out_y) * s.out_row + out_x * s.out_pixel + channel
+    y_row, y_pixel, last = s.step_h * s.out_row, s.step_w * s.out_pixel, min(last, count_h)
+    begin, end = first, first
+    if taps_h * entries > 0 and table.columns[first_offset, 1] - table.columns[first_offset, 0] == count_w:
+        begin, end = max(first, table.rows[first_row, 0]), min(last, table.rows[first_row, 1])
+    for q in range(first, last):
+        if not begin <= q < end:
+            _add_nothing(count_w, n, y, out + q * y_row, y_pixel, bias, channel, flags & BIAS, table, address)
+    for tap in range(taps_h):
+        top, bottom = max(first, table.rows[first_row + tap, 0]), min(last, table.rows[first_row + tap, 1])
+        for entry in range(tap * entries, (tap + 1) * entries):
+            left, right = table.columns[first_offset + entry]
+            for term in range(0, k, s.depth):
+                added = flags & BIAS if entry == term == 0 else ACCUMULATE
+                for q in range(top, bottom):
+                    call(
+                        address, right - left, n, min(s.depth, k - term), 1, x, a + q * a_row + left * a_pixel + term,
+                        a_pixel, 1, packed, panel + term * s.nr, s.nr, next_panel, y, out + q * y_row + left * y_pixel,
+                        y_pixel, table.offsets, 2 * (first_offset + entry), bias, channel, added,
+                    )  # fmt: skip
+    if flags & RELU:
+        for q in range(first, last):
+            _add_nothing(count_w, n, y, out + q * y_row, y_pixel, bias, channel, ACCUMULATE | RELU, table, address)
+
+
+@inline
+def _add_nothing(pixels, n, y, out, y_pixel, bias, channel, flags, table, address):
+    """A row of y without products: as `flags` say begun with zeros or the bias, or clamped."""
+    call(address, pixels, n, 0, 0, y, 0, 0, 0, y, 0, 0, 0, y, out, y_pixel, table.offsets, 0, bias, channel, flags)

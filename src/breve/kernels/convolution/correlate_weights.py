@@ -7,7 +7,8 @@ For each tap this is a product of matrices over the pixels of the top: dY^T by w
 are packed: of dY in strips of output channels, of x in panels of channels, between columns of zeros. Columns that are a
 stride apart lie side by side there, so that what a tap sees of a row is a stretch of the packed one; im2col would copy
 it for each tap. Some rows are multiplied in one call of the micro-kernel, as its taps. What a tap of the convolution
-sees of them stays in the first-level cache while all strips pass. Rows outside the image are left out.
+sees of them stays in the first-level cache while all strips pass. Rows outside the image are left out; so are columns
+where a call has one tap.
 
 The work is cut into pieces of the panels, chunks of output channels and parts of the bands. Each part has sums of its
 own, and they are added up at the end in the order of the parts, so that the result does not depend on the threads.
@@ -23,6 +24,7 @@ import numpy as np
 from breve.kernels import microkernel
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.parts import add_parts
+from breve.kernels.convolution.taps import TAP_BY_TAP
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
@@ -59,6 +61,7 @@ class Sizes(NamedTuple):
     pad_h: int
     pad_w: int
     dilation_h: int
+    dilation_w: int
     rows: int
     """Rows of dY, of all images."""
     spans: int
@@ -72,7 +75,7 @@ class Sizes(NamedTuple):
     band: int
     """Rows of a band, at most."""
     unit: int
-    """Taps of one call: a row of the kernel where a panel has all channels, or 1."""
+    """Taps of one call: a row of the kernel where a panel has all channels and they are few, or 1."""
     width: int
     """Channels of a panel."""
     panels: int
@@ -121,6 +124,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
     span = -(-out_w // spans)
     columns, seen = _columns(g, span, width)
     line, halo = len(seen.remainders) * columns * width, (g.kernel[0] - 1) * g.dilation[0] + 1
+    unit = g.kernel[1] if c < TAP_BY_TAP and panels == g.stride[1] == g.dilation[1] == 1 else 1
     call_rows, band = max(1, pixels // span), BAND_BYTES // (max(chunk * span, line * g.stride[0]) * size)
     bands = -(-rows // (band // call_rows * call_rows or max(1, band)))
     bands = min(rows, _round_up(bands, parts)) if rows >= parts else bands
@@ -128,10 +132,10 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
     images = min(g.batch, (band - 2) // out_h + 2)  # that a band touches, at most
     lines = min(images * g.in_shape[0], band * g.stride[0] + images * halo)
     sizes = Sizes(
-        *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad, g.dilation[0],
-        rows, spans, span, call_rows, bands, band, g.kernel[1] if panels == g.stride[1] == g.dilation[1] == 1 else 1,
-        width, panels, columns, line, min(g.in_shape[0], (out_h - 1) * g.stride[0] - g.pad[0] + halo),
-        lines * line + LINE, c if in_place else row, int(in_place), pieces, chunks, chunk, parts, nr,
+        *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad, *g.dilation,
+        rows, spans, span, call_rows, bands, band, unit, width, panels, columns, line,
+        min(g.in_shape[0], (out_h - 1) * g.stride[0] - g.pad[0] + halo), lines * line + LINE,
+        c if in_place else row, int(in_place), pieces, chunks, chunk, parts, nr,
     )  # type: ignore[call-arg]  # fmt: skip  # two axes: their tuples have two elements
     return sizes, seen
 
@@ -200,7 +204,7 @@ def _piece(task, worker, x, dy, s, seen, gemm, copy, offsets, tops, panels, sums
             _pack_panels(x, group, packed, count, first, last, column, seen, panels[worker], copy, s)
             for p in range(count):
                 _multiply(
-                    packed + p, p, first_k, last_k, first, last, end - column, seen, gemm, offsets[worker],
+                    packed + p, p, first_k, last_k, first, last, column, end, seen, gemm, offsets[worker],
                     tops[worker], panels[worker], sums[part], flags, s,
                 )  # fmt: skip
 
@@ -239,8 +243,7 @@ def _pack_panels(x, group, first_panel, count, first, last, column, seen, panels
 @inline
 def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s):
     """Every stride_w-th pixel of a row of x from `first_x` on; zeros outside the image."""
-    before = min(s.columns, max(0, (s.stride_w - 1 - first_x) // s.stride_w))
-    behind = max(before, min(s.columns, (s.in_w - 1 - first_x) // s.stride_w + 1))
+    before, behind = _inside(first_x, s.columns, s)
     for p in range(count):
         panel = p * s.panel + to
         panels[panel : panel + before * s.width] = 0
@@ -256,19 +259,32 @@ def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s)
 
 
 @inline
-def _multiply(panel, packed, first_k, last_k, first, last, pixels, seen, gemm, offsets, tops, panels, sums, flags, s):
+def _inside(first_x, count, s):
+    """Of `count` columns, `stride_w` apart from `first_x` on, those in the image: the first, and behind the last."""
+    before = min(count, max(0, (s.stride_w - 1 - first_x) // s.stride_w))
+    return before, max(before, min(count, (s.in_w - 1 - first_x) // s.stride_w + 1))
+
+
+@inline
+def _multiply(
+    panel, packed, first_k, last_k, first, last, column, end, seen, gemm, offsets, tops, panels, sums, flags, s
+):  # fmt: skip
     """Add the products of a band for one panel, all taps and strips, some rows at a time."""
-    channel, columns = panel * s.width, s.unit * min(s.width, s.c - panel * s.width)
+    channel, columns, pixels = panel * s.width, s.unit * min(s.width, s.c - panel * s.width), end - column
+    left, right = 0, pixels
     for row in range(first, last, s.call_rows):
         added = flags if row == first else ACCUMULATE
         for r in range(s.kernel_h):
             rows = _seen_rows(row, min(last, row + s.call_rows), r, first, last, pixels, offsets, s)
             for tap in range(0, s.kernel_w, s.unit):
-                at, column = packed * s.panel + seen.starts[tap], (r * s.kernel_w + tap) * s.c + channel
+                if s.unit == 1:
+                    left, right = _inside(column * s.stride_w - s.pad_w + tap * s.dilation_w, pixels, s)
+                at, to = packed * s.panel + seen.starts[tap] + left * s.width, (r * s.kernel_w + tap) * s.c + channel
                 for k in range(first_k, last_k, STRIP):
                     call(
-                        gemm, min(STRIP, last_k - k), columns, pixels, rows, tops, (k - first_k) * s.band * s.span, 1,
-                        STRIP, panels, at, s.width, s.nr, sums, k * s.row + column, s.row, offsets, 0, panels, 0, added,
+                        gemm, min(STRIP, last_k - k), columns, right - left, rows, tops,
+                        (k - first_k) * s.band * s.span + left * STRIP, 1, STRIP, panels, at, s.width, s.nr, sums,
+                        k * s.row + to, s.row, offsets, 0, panels, 0, added,
                     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from breve.kernels import microkernel
 from breve.kernels.convolution.correlate import correlate, pack
-from breve.kernels.convolution.taps import Axis, widen
+from breve.kernels.convolution.taps import TAP_BY_TAP, Axis, widen
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import stream_flag
@@ -64,6 +64,8 @@ class Sizes(NamedTuple):
     """Columns of zeros before a row; -1 where x is read in place."""
     width: int
     """Pixels from one row to the next, zeros included."""
+    tap_by_tap: int
+    """1 where a tap is multiplied by itself, by those pixels for which it lies in x."""
     rows: int
     """Rows of the largest phase."""
     band: int
@@ -99,10 +101,23 @@ class PhaseRow(NamedTuple):
     taps_h: int
     entries: int
     """Offsets for each row of taps."""
-    first_shift: int
-    """Where its rows' shifts begin."""
+    first_row: int
+    """Where its rows of taps begin."""
     first_offset: int
     """Where its offsets begin."""
+
+
+class Table(NamedTuple):
+    """All phases as the kernel reads them."""
+
+    phases: np.ndarray
+    """A `PhaseRow` each."""
+    rows: np.ndarray
+    """For each row of taps, by ascending shift, the first row of y for which it lies in x, and that behind the last."""
+    columns: np.ndarray
+    """For each offset the same of the pixels of a row."""
+    offsets: np.ndarray
+    """Of x, and of a panel of weights."""
 
 
 @dataclass
@@ -110,9 +125,7 @@ class Correlation:
     """Sizes, phases and taps, and the passes over data."""
 
     sizes: Sizes
-    phases: np.ndarray
-    shifts: np.ndarray
-    offsets: np.ndarray
+    table: Table
     order: np.ndarray
     """For each tap in the order of the packed weights, and each pixel computed as one, its place in the kernel."""
     dtype: np.dtype
@@ -140,13 +153,13 @@ class Correlation:
         flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
         if s.streams:
             flags |= stream_flag(x, y)
-        threads = threads_for(y.size * s.c * s.taps // len(self.phases))
+        threads = threads_for(y.size * s.c * s.taps // len(self.table.phases))
         rows = min(s.in_h, (s.band - 1) * s.scale_h + s.high - s.low + 1) if s.before >= 0 else 0
         buffers = scratch("rows", threads * rows * s.width * s.in_channels, self.dtype).reshape(threads, -1)
         address = microkernel.brgemm_address(self.dtype)
         biases = packed if bias is None else np.tile(bias, s.pixels)
         correlate(
-            x.reshape(-1), packed, biases, flags, y.reshape(-1), s, self.phases, self.shifts, self.offsets, address,
+            x.reshape(-1), packed, biases, flags, y.reshape(-1), s, self.table, address,
             microkernel.copy_address(self.dtype), buffers,
         )  # fmt: skip
 
@@ -160,35 +173,34 @@ def plan_correlation(
     c, channels, nr = in_channels // group, out_channels // group, microkernel.tile_columns(dtype)
     pixels = pixels_as_one(w, channels, microkernel.host_instruction_set().lanes(dtype)) if group == 1 else 1
     w, rest = (widen(w, pixels), out_shape[1] % pixels) if pixels > 1 else (w, 0)
-    before, after = w.margins
+    tap_by_tap = pixels == 1 and c >= TAP_BY_TAP
+    before, after = (0, 0) if tap_by_tap else w.margins
     width, k, item = w.size + before + after, channels * pixels, np.dtype(dtype).itemsize
     taps = _Taps(h, w, kernel_w, bool(rest))
-    taps.order_all(width * in_channels, in_channels, c, nr, group == 1)
+    taps.order_all(width * in_channels, in_channels, c, nr, group == 1 and not tap_by_tap)
     rows = h.count
     band = _rows_of_a_band(h, batch * rows, rows, width * in_channels * item)
     panels, panel = -(-k // nr), len(taps.order) * c * nr
     columns = max(1, min(panels, CHUNK_BYTES // max(1, panel * item))) * nr
     chunks = -(-k // columns)
     row_bytes = max(len(phase.taps) for phase in w.phases) * c * nr * item
-    entries = max(phase.entries for phase in taps.phases)
+    entries = 1 if tap_by_tap else max(phase.entries for phase in taps.phases)
     tap_rows = max(1, TAPS_BYTES // max(1, row_bytes))
     depth = max(LEAST_DEPTH, TAPS_BYTES // (max(1, entries) * nr * item))
-    once = all(phase.taps_h <= tap_rows and phase.k <= depth for phase in taps.phases)
+    depth = -(-c // -(-c // depth)) if tap_by_tap else depth
+    once = not tap_by_tap and all(phase.taps_h <= tap_rows and phase.k <= depth for phase in taps.phases)
     many_weights = MANY_WEIGHTS * panels * panel * group > batch * h.size * w.size * in_channels
     splits = max(-(-TASKS // (batch * -(-rows // band))), physical_cores() if many_weights else 1)
     streams = once and (group == 1 or k * item % LINE_BYTES == 0)
     sizes = Sizes(
         batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
         channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
-        before if before or after else -1, width, rows, band, columns, chunks,
+        before if before or after else -1, width, int(tap_by_tap), rows, band, columns, chunks,
         splits=min(group * chunks, splits), nr=nr, panel=panel, taps=len(taps.order), tap_rows=tap_rows, depth=depth,
         streams=int(streams),
     )  # fmt: skip
-    return Correlation(
-        sizes, np.array(taps.phases, np.intp), np.array(taps.shifts or [0], np.intp),
-        np.array(taps.offsets or [(0, 0)], np.int64).reshape(-1),
-        np.array(taps.order, np.intp).reshape(len(taps.order), pixels), np.dtype(dtype),
-    )  # fmt: skip
+    order = np.array(taps.order, np.intp).reshape(len(taps.order), pixels)
+    return Correlation(sizes, taps.table(), order, np.dtype(dtype))
 
 
 class _Taps:
@@ -197,30 +209,46 @@ class _Taps:
     def __init__(self, h: Axis, w: Axis, kernel_w: int, last_is_partial: bool) -> None:
         self.h, self.w, self.kernel_w, self.last_is_partial = h, w, kernel_w, last_is_partial
         self.phases: list[PhaseRow] = []
-        self.shifts: list[int] = []
+        self.rows: list[tuple[int, int]] = []
+        self.columns: list[tuple[int, int]] = []
         self.offsets: list[tuple[int, int]] = []
         self.order: list[list[int]] = []
 
     def order_all(self, row: int, pixel: int, c: int, nr: int, may_touch: bool) -> None:
-        """Taps of x `row` elements a row and `pixel` a pixel apart, whose weights are c by nr; touching ones as one."""
+        """Taps of x `row` elements a row and `pixel` a pixel apart, whose weights are c by nr; touching ones as one.
+
+        Of a row of taps the one that most pixels see comes first: where all do, it need not be added to zeros.
+        """
         for ph in self.h.phases:
             for pw in self.w.phases:
                 shifts = [shift for _, shift in pw.taps]
                 merges = may_touch and shifts == list(range(shifts[0], shifts[0] + len(shifts))) if shifts else False
                 starts = shifts[:1] if merges else shifts
                 k = c * len(shifts) if merges else c
+                count_w = pw.count - self.last_is_partial
                 self.phases.append(
                     PhaseRow(
-                        ph.start, pw.start, ph.count, pw.count - self.last_is_partial, k, len(ph.taps), len(starts),
-                        len(self.shifts), len(self.offsets),
+                        ph.start, pw.start, ph.count, count_w, k, len(ph.taps), len(starts), len(self.rows),
+                        len(self.offsets),
                     )
                 )  # fmt: skip
+                seen = [(self.w.seen(count_w, shift), index) for index, shift in enumerate(starts)]
+                seen.sort(key=lambda each: each[0][0] - each[0][1])
                 for (tap_h,), shift_h in ph.taps:
-                    for index, shift_w in enumerate(starts):
-                        self.offsets.append((shift_h * row + shift_w * pixel, (len(self.order) + index) * c * nr))
+                    for columns, index in seen:
+                        self.columns.append(columns)
+                        at = shift_h * row + starts[index] * pixel
+                        self.offsets.append((at, (len(self.order) + index) * c * nr))
                     for taps_w, _ in pw.taps:
                         self.order.append([tap_h * self.kernel_w + t if t >= 0 else -1 for t in taps_w])
-                    self.shifts.append(shift_h)
+                    self.rows.append(self.h.seen(ph.count, shift_h))
+
+    def table(self) -> Table:
+        """What `order_all` found, in arrays."""
+        rows, columns, offsets = (
+            np.array(pairs or [(0, 0)], np.int64) for pairs in (self.rows, self.columns, self.offsets)
+        )
+        return Table(np.array(self.phases, np.int64), rows, columns, offsets.reshape(-1))
 
 
 def pixels_as_one(axis: Axis, channels: int, lanes: int) -> int:
@@ -236,10 +264,11 @@ def pixels_as_one(axis: Axis, channels: int, lanes: int) -> int:
     return best if vectors(axis, channels, lanes, best) < 0.8 * vectors(axis, channels, lanes) else 1
 
 
-def vectors(axis: Axis, channels: int, lanes: int, pixels: int = 1) -> float:
+def vectors(axis: Axis, channels: int, lanes: int, pixels: int = 1, tap_by_tap: bool = False) -> float:
     """Vectors multiplied for a row of y, one row of taps and one channel of x, with `pixels` computed as one."""
     wide = widen(axis, pixels) if pixels > 1 else axis
-    taps, count = sum(len(phase.taps) * phase.count for phase in wide.phases), -(-pixels * channels // lanes)
+    taps = wide.products if tap_by_tap else sum(len(phase.taps) * phase.count for phase in wide.phases)
+    count = -(-pixels * channels // lanes)
     return taps * (count if count > 1 else 1.25)  # one vector alone waits for its broadcasts: 81 of 101 GFLOP/s
 
 
