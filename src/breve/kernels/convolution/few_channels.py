@@ -26,11 +26,13 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
+from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
 CHANNELS = 16  # up to so many; from 32 on packed panels are as fast or faster
-PIXELS = 512  # of a band: dY's stay in the second-level cache while all rows of the kernel pass
+BAND_BYTES = 32 << 10  # of dY in a band: they stay in the first-level cache while all rows of the kernel pass,
+PIXELS = 512  # or so many in the second-level cache, where half of them do not fit the first
 PARTS = 32
 
 
@@ -60,6 +62,8 @@ class Sizes(NamedTuple):
     bands: int
     """Bands of an image."""
     parts: int
+    fetched: int
+    """Elements of each pixel of the next band that a call fetches: a cache line for each tile of rows."""
     nr: int
 
 
@@ -72,12 +76,15 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     """Weigh the bands."""
     (out_h, out_w), c = g.out_shape, g.channels
     width = (g.in_shape[1] + 2 * g.pad[1]) * c
-    band = -(-out_h // -(-out_h // max(1, PIXELS // out_w)))
+    size = np.dtype(dtype).itemsize
+    near = BAND_BYTES // (g.num_output * size)
+    band = -(-out_h // -(-out_h // max(1, (near if near >= PIXELS // 2 else PIXELS) // out_w)))
     bands = -(-out_h // band)
     return Sizes(
         g.batch, g.in_shape[0], g.in_shape[1], c, out_h, out_w, g.num_output, g.kernel[0], g.kernel[1], g.stride[0],
         g.stride[1], g.pad[0], g.pad[1], g.dilation[0], g.kernel[1] * c, width, band, bands,
-        min(PARTS, g.batch * bands), microkernel.tile_columns(dtype),
+        min(PARTS, g.batch * bands), -(-g.kernel[1] * c // microkernel.tile_rows()) * LINE_BYTES // size,
+        microkernel.tile_columns(dtype),
     )  # fmt: skip
 
 
@@ -121,11 +128,12 @@ def _part(part, worker, x, dy, s, p, offsets, buffers, sums, band_sums, bias_sum
                 low += 1
             while low < high and (high - 1) * s.stride_h + shift >= s.in_h:
                 high -= 1
+            fetched = s.band * s.out_w * s.k + r * s.fetched % s.k if s.k <= s.nr else s.nr
             call(
                 p.gemm, s.columns, s.k, s.out_w, high - low, buffers[worker],
                 (low * s.stride_h + shift - row) * s.width, 1, s.stride_w * s.c, top,
-                at + (low - first) * s.out_w * s.k, s.k, s.nr, sums[part], r * s.columns * s.k, s.k, offsets, 0, x, 0,
-                ACCUMULATE if band > begin else 0,
+                at + (low - first) * s.out_w * s.k, s.k, fetched, sums[part], r * s.columns * s.k, s.k, offsets, 0, x,
+                0, ACCUMULATE if band > begin else 0,
             )  # fmt: skip
         if bias_sums.shape[1] > 0:
             sum_pixels(top, at, (last - first) * s.out_w, s.k, band_sums[worker], 0, p)

@@ -201,7 +201,7 @@ def _emit_dealer(v: Vectors, table: ir.GlobalVariable) -> None:
         q.ret_void()
     tiles = _ceil_div(q, m, isa.tile_rows)
     rows, taller = q.udiv(m, tiles), q.urem(m, tiles)
-    columns = isa.tile_vectors * v.lanes
+    columns, line = isa.tile_vectors * v.lanes, LINE_BYTES // v.align_bytes
     with counted_loop(q, _ceil_div(q, n, columns)) as panel:
         first = q.mul(panel, i64(columns))
         left = q.sub(n, first)
@@ -212,15 +212,16 @@ def _emit_dealer(v: Vectors, table: ir.GlobalVariable) -> None:
         kind = q.add(q.mul(masked, i64(isa.tile_vectors)), q.sub(vectors, i64(1)))
         b_here, bias_here, c_here = q.gep(b, [q.mul(panel, b_panel)]), q.gep(bias, [first]), q.gep(c, [first])
 
-        def call(count: ir.Value, rows: ir.Value, row: ir.Value) -> None:
+        def call(count: ir.Value, rows: ir.Value, row: ir.Value, tile: ir.Value) -> None:
             with q.if_then(q.icmp_signed(">", count, i64(0))):
                 index = q.add(q.mul(kind, i64(isa.tile_rows)), q.sub(rows, i64(1)))
                 a_row0, c_row0 = q.gep(a, [q.mul(row, a_row)]), q.gep(c_here, [q.mul(row, c_row)])
-                passed = [count, k, taps, a_row0, a_row, a_k, b_here, b_k, b_panel, c_row0, c_row]
+                fetched = q.add(b_panel, q.mul(q.urem(tile, i64(max(1, columns // line))), i64(line)))
+                passed = [count, k, taps, a_row0, a_row, a_k, b_here, b_k, fetched, c_row0, c_row]
                 q.call(q.load(q.gep(table, [i64(0), index])), [*passed, offsets, bias_here, flags, last_lanes])
 
-        call(taller, q.add(rows, i64(1)), i64(0))
-        call(q.sub(tiles, taller), rows, q.mul(taller, q.add(rows, i64(1))))
+        call(taller, q.add(rows, i64(1)), i64(0), i64(0))
+        call(q.sub(tiles, taller), rows, q.mul(taller, q.add(rows, i64(1))), taller)
     q.ret_void()
 
 
