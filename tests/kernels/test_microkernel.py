@@ -129,6 +129,22 @@ def test_epilogue(isa, dtype, flags):
         product.check(product(flags, before=product.c if flags & ACCUMULATE else None), expected)
 
 
+@pytest.mark.parametrize("k", [0, 1, 16, 37])
+def test_what_is_fetched_makes_no_difference(isa, dtype, k):
+    n, taps, rng = tile_columns(dtype, isa) + 3, 2, np.random.default_rng(k)
+    for m in (1, tile_rows(isa) + 1, 20 * tile_rows(isa) - 1):  # of 16 tiles on, rows farther away are fetched
+        a, b = rng.standard_normal(taps * k * m).astype(dtype), rng.standard_normal(taps * k * 2 * n).astype(dtype)
+        c = np.zeros((2, m, n), dtype)
+        for fetches_k in (False, True):
+            run(
+                brgemm_address(dtype, isa, fetches_k), m, n, k, taps, a, 0, 1, m, b, 0, 2 * n, tile_columns(dtype, isa),
+                c[int(fetches_k)].reshape(-1), 0, n, np.array([0, 0, k * m, k * 2 * n]), np.zeros(0, dtype), 0,
+            )  # fmt: skip
+        np.testing.assert_array_equal(*c)
+        expected = a.reshape(-1, m).astype("d").T @ b.reshape(-1, 2 * n)[:, :n].astype("d")
+        np.testing.assert_allclose(c[0], expected, atol=1e3 * np.finfo(dtype).eps)
+
+
 @pytest.mark.parametrize("tail", [0, 1, 3])
 def test_what_is_streamed_is_what_would_be_stored(isa, dtype, tail):
     lanes, nr, m, k = isa.lanes(dtype), tile_columns(dtype, isa), tile_rows(isa) + 1, 9
@@ -189,10 +205,11 @@ STACK = r"%[xyz]mm\d+, -?\d*\(%rsp\)|-?\d+\(%rsp\), .*%[xyz]mm|^\s+(?:st|ld)[rp]
 VECTOR = {"avx512": "zmm", "avx2": "ymm", "neon": "v"}
 
 
+@pytest.mark.parametrize("fetches_k", [False, True])
 @pytest.mark.parametrize("name", ["avx512", "avx2", "neon"])
-def test_text_has_as_many_fmas_as_the_tile_and_no_spills_in_its_loops(name, dtype):
+def test_text_has_as_many_fmas_as_the_tile_and_no_spills_in_its_loops(name, fetches_k, dtype):
     isa = INSTRUCTION_SETS[name]
-    bodies = tile_functions(assembly(emit_brgemm, np.dtype(dtype).char, isa=isa))
+    bodies = tile_functions(assembly(emit_brgemm, np.dtype(dtype).char, fetches_k, isa=isa))
     assert len(bodies) == 2 * isa.tile_rows * isa.tile_vectors
     for tile, body in bodies.items():
         rows, vectors = map(int, re.findall(r"\d+", tile))

@@ -54,9 +54,13 @@ __all__ = [
 ]
 
 
-def brgemm_address(dtype: Any, isa: InstructionSet | None = None) -> int:
-    """Address of the micro-kernel for float32 or float64, compiled on first need (or read from the cache on disk)."""
-    return function_address(emit_brgemm, "brgemm", np.dtype(dtype).char, isa=isa or host_instruction_set())
+def brgemm_address(dtype: Any, isa: InstructionSet | None = None, fetches_k: bool = False) -> int:
+    """Address of the micro-kernel for float32 or float64, compiled on first need (or read from the cache on disk).
+
+    Of A it fetches the rows of the next tile, or with `fetches_k` what follows in k.
+    """
+    parameters = (np.dtype(dtype).char, fetches_k)
+    return function_address(emit_brgemm, "brgemm", *parameters, isa=isa or host_instruction_set())
 
 
 def copy_address(dtype: Any, isa: InstructionSet | None = None) -> int:
