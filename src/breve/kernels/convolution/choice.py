@@ -34,7 +34,7 @@ A block of larger tiles has fewer, so the weights pass more often: F(5, 3) gains
 """
 WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
 BLOCK_WEIGHTS = 65.0  # the same between blocks of pixels: they are more, and go through memory
-READING = 5.5  # cost of one weight that `direct` reads for an image: most of the time of 3x3 pixels, an eighth of 7x7
+READING = 5.5  # cost of one weight that `direct` reads for an image: half of the time of 3x3 pixels, an eighth of 7x7
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 ADDING = 35.0  # cost of one weight there, whose sums are added to its gradient

@@ -31,8 +31,8 @@ from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
 CHANNELS = 16  # up to so many; from 32 on packed panels are as fast or faster
-BAND_BYTES = 32 << 10  # of dY in a band: they stay in the first-level cache while all rows of the kernel pass,
-PIXELS = 512  # or so many in the second-level cache, where half of them do not fit the first
+BAND_BYTES = 32 << 10  # of dY in a band: they stay in the first-level cache while all rows of the kernel pass
+PIXELS = 512  # of a band in the second-level cache instead, where half as many would not fit the first
 PARTS = 32
 
 
@@ -78,7 +78,8 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     width = (g.in_shape[1] + 2 * g.pad[1]) * c
     size = np.dtype(dtype).itemsize
     near = BAND_BYTES // (g.num_output * size)
-    band = -(-out_h // -(-out_h // max(1, (near if near >= PIXELS // 2 else PIXELS) // out_w)))
+    pixels = near if near >= PIXELS // 2 else PIXELS
+    band = -(-out_h // -(-out_h // max(1, pixels // out_w)))
     bands = -(-out_h // band)
     return Sizes(
         g.batch, g.in_shape[0], g.in_shape[1], c, out_h, out_w, g.num_output, g.kernel[0], g.kernel[1], g.stride[0],

@@ -91,9 +91,7 @@ class Tile:
         self.last_mask = v.mask(q, self.last_lanes) if self.masked else None
         cells = [(i, j) for i in range(self.rows) for j in range(self.vectors)]
         sums = [{cell: local(q, v.vector) for cell in cells} for _ in range(self.parts)]
-        is_short = q.icmp_signed("<", q.mul(q.mul(k, taps), i64(self.vectors)), i64(FAR_STEPS))
-        is_far = q.and_(is_short, q.icmp_signed(">=", tiles, i64(FAR_TILES)))
-        reach = q.mul(a_row, q.select(is_far, i64(3 * self.rows), i64(self.rows)))
+        reach = self._reach(tiles, k, taps, a_row)
         body = q.append_basic_block("body")
         q.branch(body)
         q.position_at_end(body)
@@ -110,14 +108,21 @@ class Tile:
                 a_offset = q.add(q.load(q.gep(offsets, [q.mul(tap, i64(2))])), q.mul(first, a_row))
                 b_offset = q.load(q.gep(offsets, [q.add(q.mul(tap, i64(2)), i64(1))]))
                 a_tap, b_tap = q.gep(a, [a_offset]), q.gep(b, [b_offset])
-                if self.fetches_k:
-                    share = q.and_(k, i64(-self.line))  # elements for each row
-                    reach = q.add(q.mul(k, a_k), q.mul(q.add(row, first), share))
-                self._sum_over_k(sums, k, Operand(a_tap, row=a_row, k=a_k), Operand(b_tap, k=b_k), reach, next_b)
+                share = q.and_(k, i64(-self.line))  # elements that each row fetches of the next k
+                behind = q.add(q.mul(k, a_k), q.mul(q.add(row, first), share))
+                next_a = behind if self.fetches_k else reach
+                self._sum_over_k(sums, k, Operand(a_tap, row=a_row, k=a_k), Operand(b_tap, k=b_k), next_a, next_b)
             self._merge(sums)
             self._finish(sums[0], c_tile, bias, flags)
         q.ret_void()
         return self.function
+
+    def _reach(self, tiles: ir.Value, k: ir.Value, taps: ir.Value, a_row: ir.Value) -> ir.Value:
+        """How far away in A lie the rows that a tile fetches."""
+        q = self.q
+        is_short = q.icmp_signed("<", q.mul(q.mul(k, taps), i64(self.vectors)), i64(FAR_STEPS))
+        is_far = q.and_(is_short, q.icmp_signed(">=", tiles, i64(FAR_TILES)))
+        return q.mul(a_row, q.select(is_far, i64(3 * self.rows), i64(self.rows)))
 
     def _fetch(self, c: Operand) -> None:
         for i in range(self.rows):
@@ -149,10 +154,11 @@ class Tile:
             left = q.sub(k, q.mul(line, i64(self.line)))
             count = q.select(q.icmp_signed("<", left, i64(self.line)), left, i64(self.line))
             for i, row in enumerate(a_rows):
-                at = q.gep(row, [q.add(q.load(a_index), next_a)])
                 if self.fetches_k:
                     lines = q.add(q.mul(line, i64(self.rows)), i64(i))
                     at = q.gep(a.start, [q.add(next_a, q.mul(lines, i64(self.line)))])
+                else:
+                    at = q.gep(row, [q.add(q.load(a_index), next_a)])
                 self.v.prefetch(q, at, level=1)
             with counted_loop(q, q.udiv(count, i64(self.parts))):
                 for part in sums:
