@@ -138,13 +138,20 @@ BANDS += ["uneven", "dilation_3_stride_2", "four_images", "four_images_stride_2"
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, monkeypatch):
     pixels, band_bytes, sums_bytes = limits
-    g, pixel_bytes = GEOMETRIES[case], tile_columns(dtype) * np.dtype(dtype).itemsize
+    g = GEOMETRIES[case]
     monkeypatch.setattr(few_channels, "CHANNELS", 0)
-    monkeypatch.setattr(correlate_weights, "CALL_BYTES", pixels * pixel_bytes)
+    monkeypatch.setattr(correlate_weights, "CALL_PIXELS", pixels)
     monkeypatch.setattr(correlate_weights, "BAND_BYTES", band_bytes)
     monkeypatch.setattr(correlate_weights, "SUMS_BYTES", sums_bytes)
     monkeypatch.setattr(correlate_weights, "CHUNK", 7)
-    monkeypatch.setattr(correlate_weights, "MOST_PANELS", 1)
+    monkeypatch.setattr(correlate_weights, "MOST_CHANNELS", 1)
+    check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
+
+
+@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_gradient_of_weights_of_many_panels_which_are_packed_pixel_by_pixel(kernel, stride, dtype):
+    g = geometry(2, 265, 215, (7, 5), kernel, stride=stride, pad=kernel // 2)
     check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
 
 

@@ -30,13 +30,14 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, physical_cores, threads_for
 
-CALL_BYTES = 32 << 10  # of x in one call: with what meets it of dY it stays in the first-level cache
+CALL_PIXELS = 128  # of one call: what it takes of both sides stays in the first-level cache
 STRIP = 48  # output channels of a strip
 CHUNK = 11 * STRIP  # output channels packed together, at most
-BAND_BYTES = 264 << 10  # of dY packed together, and of x: about half of a second-level cache each
-PANELS = 4  # of x packed together
-PIXELS = 32  # packed together: all that is packed of them is read while it is in the first-level cache
-MOST_PANELS = 8  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
+BAND_BYTES = 128 << 10  # of dY packed together, and of a panel of x, or else as much as one call takes
+PANELS_BYTES, CHANNELS = 200 << 10, 256  # of x packed together: with dY they fit a second-level cache of 512 KB
+MANY_PANELS = 4  # of x or dY: each pixel is packed by itself
+PIXELS = 8  # packed together otherwise: all that is packed of them is read while it is in the first-level cache
+MOST_CHANNELS = 512  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
 TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are bands enough; parts alone
 SUMS_BYTES = 4 << 20
 LINE = 16
@@ -79,6 +80,8 @@ class Sizes(NamedTuple):
     width: int
     """Channels of a panel."""
     panels: int
+    together: int
+    """Panels that are packed together."""
     columns: int
     """Pixels of a packed row of x that have the same remainder modulo the stride."""
     line: int
@@ -115,26 +118,27 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
     """Weigh the pieces."""
     c, k, taps = g.channels // g.group, g.num_output // g.group, math.prod(g.kernel)
     (out_h, out_w), nr, size = g.out_shape, microkernel.tile_columns(dtype), np.dtype(dtype).itemsize
-    rows, pixels, width = g.batch * out_h, CALL_BYTES // (nr * size), min(c, nr)
-    panels, row = -(-c // width), taps * c + LINE
-    pieces, chunks, parts = _cut(g, panels, rows * out_w // pixels, g.num_output * row * size)
+    rows, width, panels, row = g.batch * out_h, min(c, nr), -(-c // nr), taps * c + LINE
+    pieces, chunks, parts = _cut(g, panels, rows * out_w // CALL_PIXELS, g.num_output * row * size)
     chunk, in_place = -(-k // chunks), taps == parts == 1
-    spans = -(-out_w // pixels)
+    spans = -(-out_w // CALL_PIXELS)
     spans = spans if rows >= parts else _round_up(spans, parts)
     span = -(-out_w // spans)
     columns, seen = _columns(g, span, width)
     line, halo = len(seen.remainders) * columns * width, (g.kernel[0] - 1) * g.dilation[0] + 1
     unit = g.kernel[1] if c < TAP_BY_TAP and panels == g.stride[1] == g.dilation[1] == 1 else 1
-    call_rows, band = max(1, pixels // span), BAND_BYTES // (max(chunk * span, line * g.stride[0]) * size)
-    bands = -(-rows // (band // call_rows * call_rows or max(1, band)))
+    call_rows, band = max(1, CALL_PIXELS // span), BAND_BYTES // (max(chunk * span, line * g.stride[0]) * size)
+    bands = -(-rows // (max(1, band // call_rows) * call_rows))
     bands = min(rows, _round_up(bands, parts)) if rows >= parts else bands
     band = -(-rows // bands)
     images = min(g.batch, (band - 2) // out_h + 2)  # that a band touches, at most
     lines = min(images * g.in_shape[0], band * g.stride[0] + images * halo)
+    panel = lines * line + LINE
+    together = max(1, min(panels, CHANNELS // nr, PANELS_BYTES // (panel * size)))
     sizes = Sizes(
         *g.in_shape, g.channels, *g.out_shape, g.num_output, g.group, c, k, *g.kernel, *g.stride, *g.pad, *g.dilation,
-        rows, spans, span, call_rows, bands, band, unit, width, panels, columns, line,
-        min(g.in_shape[0], (out_h - 1) * g.stride[0] - g.pad[0] + halo), lines * line + LINE,
+        rows, spans, span, call_rows, bands, band, unit, width, panels, together, columns, line,
+        min(g.in_shape[0], (out_h - 1) * g.stride[0] - g.pad[0] + halo), panel,
         c if in_place else row, int(in_place), pieces, chunks, chunk, parts, nr,
     )  # type: ignore[call-arg]  # fmt: skip  # two axes: their tuples have two elements
     return sizes, seen
@@ -142,7 +146,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
 
 def _cut(g: ConvGeometry, panels: int, calls: int, sums_bytes: int) -> tuple[int, int, int]:
     """Pieces, chunks and parts of the work; sums of a part take `sums_bytes`. No core should be without work."""
-    k, pieces, cores = g.num_output // g.group, max(1, panels // MOST_PANELS), physical_cores()
+    k, pieces, cores = g.num_output // g.group, max(1, g.channels // g.group // MOST_CHANNELS), physical_cores()
     chunks = -(-k // CHUNK)
     parts = min(calls, MOST_PARTS, SUMS_BYTES // sums_bytes, -(-TASKS // (g.group * chunks * pieces)))
     parts = 1 << max(1, parts).bit_length() - 1  # as many for each thread; three for two would take a third longer
@@ -169,7 +173,7 @@ def backward_weights(
     (s, seen), dtype = plan, weight_diff.dtype
     threads = threads_for(s.kernel_h * s.kernel_w * s.c * top_diff.size)
     tops = scratch("strip", threads * (_round_up(s.chunk, STRIP) * s.band * s.span + LINE), dtype).reshape(threads, -1)
-    panels = scratch("v", threads * (min(PANELS, s.panels) * s.panel + LINE), dtype).reshape(threads, -1)
+    panels = scratch("v", threads * (s.together * s.panel + LINE), dtype).reshape(threads, -1)
     sums = weight_diff if s.in_place else scratch("w", s.parts * s.group * s.k * s.row, dtype)
     gemm, copy = microkernel.brgemm_address(dtype), microkernel.copy_address(dtype)
     offsets = np.zeros((threads, 2 * s.call_rows + LINE), np.int64)  # those of two threads in lines of their own
@@ -199,8 +203,8 @@ def _piece(task, worker, x, dy, s, seen, gemm, copy, offsets, tops, panels, sums
         column, end = s.out_w * span // s.spans, s.out_w * (span + 1) // s.spans
         _pack_top(dy, first_k, last_k, first, last, column, end, tops[worker], copy, s)
         flags = ACCUMULATE if s.in_place or each > first_task else 0
-        for packed in range(first_panel, last_panel, PANELS):
-            count = min(PANELS, last_panel - packed)
+        for packed in range(first_panel, last_panel, s.together):
+            count = min(s.together, last_panel - packed)
             _pack_panels(x, group, packed, count, first, last, column, seen, panels[worker], copy, s)
             for p in range(count):
                 _multiply(
@@ -213,15 +217,28 @@ def _piece(task, worker, x, dy, s, seen, gemm, copy, offsets, tops, panels, sums
 def _pack_top(dy, first_k, last_k, first, last, column, end, tops, copy, s):
     """Pixels from `column` to `end` of some rows of dY, into tops[strip, row, pixel, channel]."""
     for row in range(first, last):
-        for pixel in range(column, end, PIXELS):
-            count = min(PIXELS, end - pixel)
-            at = ((row - first) * (end - column) + pixel - column) * STRIP
-            for k in range(first_k, last_k, STRIP):
-                start = (row * s.out_w + pixel) * s.out_channels + k
-                call(
-                    copy, count, min(STRIP, last_k - k), dy, start, s.out_channels, tops,
-                    (k - first_k) * s.band * s.span + at, STRIP,
-                )  # fmt: skip
+        start, at = (row * s.out_w + column) * s.out_channels + first_k, (row - first) * (end - column) * STRIP
+        strip = s.band * s.span * STRIP
+        _pack(dy, start, s.out_channels, end - column, last_k - first_k, STRIP, tops, at, strip, copy)
+
+
+@inline
+def _pack(source, start, step, pixels, channels, width, packed, at, panel, copy):
+    """Some pixels, `step` apart, into packed[panel, pixel, channel]: where panels are many, a pixel at a time.
+
+    So it is read along, and not as many pages at once.
+    """
+    whole = channels // width
+    whole = whole if whole >= MANY_PANELS else 0
+    if whole > 0:
+        for i in range(pixels):
+            call(copy, whole, width, source, start + i * step, width, packed, at + i * width, panel)
+    for i in range(0, pixels, PIXELS):
+        for p in range(whole, (channels + width - 1) // width):
+            call(
+                copy, min(PIXELS, pixels - i), min(width, channels - p * width), source, start + i * step + p * width,
+                step, packed, at + p * panel + i * width, width,
+            )  # fmt: skip
 
 
 @inline
@@ -248,14 +265,10 @@ def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s)
         panel = p * s.panel + to
         panels[panel : panel + before * s.width] = 0
         panels[panel + behind * s.width : panel + s.columns * s.width] = 0
-    for i in range(before, behind, PIXELS):
-        source = (start + first_x + i * s.stride_w) * s.in_channels + group * s.c
-        for p in range(count):
-            channel = (first_panel + p) * s.width
-            call(
-                copy, min(PIXELS, behind - i), min(s.width, s.c - channel), x, source + channel,
-                s.stride_w * s.in_channels, panels, p * s.panel + to + i * s.width, s.width,
-            )  # fmt: skip
+    channel = first_panel * s.width
+    source = (start + first_x + before * s.stride_w) * s.in_channels + group * s.c + channel
+    channels, step = min(count * s.width, s.c - channel), s.stride_w * s.in_channels
+    _pack(x, source, step, behind - before, channels, s.width, panels, to + before * s.width, s.panel, copy)
 
 
 @inline

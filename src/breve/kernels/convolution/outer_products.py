@@ -26,7 +26,7 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-FEW = 128  # channels of the narrower side at most: with 256 packed panels are as fast or faster, with 512 twice as fast
+FEW = 8  # vectors of the narrower side at most: with 16 packed panels are as fast or faster, with 32 twice as fast
 BLOCK = 96  # pixels: 64 and 128 are alike, 256 up to a fifth slower
 LEAST_BLOCKS = 64  # fewer would leave parts of the work undone while a thread waits
 PARTS, LEAST_PARTS = 32, 16  # of the work; where their sums would take too much memory it is left to other ways
@@ -56,7 +56,12 @@ def serves(g: ConvGeometry, dtype: Any) -> bool:
     narrow, wide = sorted((g.channels // g.group, g.num_output // g.group))
     lanes = microkernel.host_instruction_set().lanes(dtype)
     pixels = g.batch * math.prod(g.out_shape)
-    return narrow <= FEW and wide % lanes == 0 and pixels >= LEAST_BLOCKS * BLOCK and _parts(g, dtype) >= LEAST_PARTS
+    return (
+        narrow <= FEW * lanes
+        and wide % lanes == 0
+        and pixels >= LEAST_BLOCKS * BLOCK
+        and _parts(g, dtype) >= LEAST_PARTS
+    )
 
 
 def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
