@@ -148,7 +148,7 @@ def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, 
     check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
 
 
-@pytest.mark.parametrize("kernel, stride", [(1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_gradient_of_weights_of_many_panels_which_are_packed_pixel_by_pixel(kernel, stride, dtype):
     g = geometry(2, 265, 215, (7, 5), kernel, stride=stride, pad=kernel // 2)
