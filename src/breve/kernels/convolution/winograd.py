@@ -64,6 +64,11 @@ The transform back magnifies their rounding errors. Added one by one, 1600 tiles
 weights wrong by 1.5e-5 of its largest value; in sixty-fours by 7e-6.
 """
 MOST_KEPT = 10  # times as much memory as the weights that transformed weights may take to be kept
+ALIASED_BYTES = 2048
+"""Where rows of v were a multiple of this, they would meet in few sets of a first-level cache of 32 KB.
+
+With 512 channels and AVX2 the gradient of weights is 9 % faster so, the other passes 3 %.
+"""
 OFFSETS = np.zeros(2, np.int64)
 
 
@@ -278,6 +283,7 @@ class _Correlation:
         c, k = self.in_channels // self.group * self.in_step**2, self.out_channels // self.group * self.out_step**2
         rows, n, panels = c // self.in_step, outputs + self.kernel - 1, -(-k // nr)
         c_pad, k_pad = _round_up(c - rows + _round_up(rows, lanes), lanes), _round_up(k, lanes)
+        c_pad += LINE * (c_pad * self.dtype.itemsize % ALIASED_BYTES == 0)
         tiles_h, tiles_w = (
             -(-(size + pad) // (self.out_step * outputs))
             for size, pad in zip(self.out_shape, self.out_pad, strict=True)
