@@ -10,6 +10,8 @@ import math
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
+
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels import microkernel
 from breve.kernels.convolution import few_channels, outer_products
@@ -25,21 +27,30 @@ MODES = ("fast", "exact")
 TRANSFORM = {4: 13.0, 5: 18.0, 6: 19.0, 7: 21.0, 8: 20.0}
 """Cost of one point of one channel of a tile in Winograd's transforms, by n, where vectors are 64 bytes.
 
-It is in proportion to their size: half as many multiplications a cycle, and memory that is no slower.
+Half of it, for memory, is the same for all; the other half is in proportion to them, as multiplications take longer.
 """
 PASSING = 0.1
 """Cost that reading the weights adds to a product, with as many tiles in a block as F(4, 3) has, which is counted as 0.
 
 A block of larger tiles has fewer, so the weights pass more often: F(5, 3) gains 3 % less than it saves.
 """
-WEIGHTS = 20.0  # cost of one point of one pair of channels when weights are transformed
+WEIGHTS = 20.0
+"""Cost of one point of one pair of channels when weights are transformed, where vectors are 64 bytes.
+
+It is in proportion to their size: most of it is to turn them over, one by one, and multiplications take longer.
+"""
 BLOCK_WEIGHTS = 65.0  # the same between blocks of pixels: they are more, and go through memory
+FAR_BLOCKS = 5.0  # times as much costs a point of blocks of outputs that are far away, where they are most points
 READING = 5.5  # cost of one weight that `direct` reads for an image: half of the time of 3x3 pixels, an eighth of 7x7
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 ADDING = 35.0  # cost of one weight there, whose sums are added to its gradient
-POINT, POINT_OF_VECTOR = 2.2, 4.4
-"""Cost of one point of one channel in Strassen's transforms: for memory, and in proportion to vectors of 64 bytes."""
+POINT, FAR_POINT = 6.6, 11.0
+"""Cost of one point of one channel in Strassen's transforms; the second with AVX2 and less, where it is far away.
+
+Measured with AVX-512 and 1 MB of second-level cache a core, and with AVX2 and 512 KB, both with 32 MB of third level.
+"""
+FAR_BYTES = 16 << 20  # of both sides together, or more, are far away
 OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
 WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
 """Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
@@ -139,8 +150,8 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
     isa = microkernel.host_instruction_set()
-    transform = TRANSFORM[n] * isa.vector_bytes / 64
-    weights = BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS
+    transform = TRANSFORM[n] * (0.5 + 0.5 * isa.vector_bytes / 64)
+    weights = (BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS) * isa.vector_bytes / 64
     lanes = isa.lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
@@ -152,13 +163,16 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     rows = [-(-(size + pad) // step) for size, pad in sizes]  # of blocks of outputs, and columns
     tiles = g.batch * math.prod(-(-row // outputs) for row in rows)
     products = g.batch * math.prod(n * -(-row // outputs) - (row % outputs > 0) for row in rows)
-    return products * c * k * (1 + PASSING * (n**2 / 36 - 1)) + n**2 * (transform * tiles * (c + k) + weights * c * k)
+    if pass_name == "backward_data" and step > 1 and c > k and is_far(g, dtype):
+        transform *= FAR_BLOCKS
+    passing = 1 + PASSING * (n**2 / 36 - 1)
+    return products * c * k * passing + n**2 * (transform * tiles * (c + k) + weights * c * k)
 
 
 def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
     isa, total = microkernel.host_instruction_set(), 0.0
-    lanes, point = isa.lanes(dtype), POINT + POINT_OF_VECTOR * isa.vector_bytes / 64
+    lanes, point = isa.lanes(dtype), FAR_POINT if is_far(g, dtype) else POINT
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
@@ -171,3 +185,10 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
     return total
+
+
+def is_far(g: ConvGeometry, dtype: Any) -> bool:
+    """Whether transforms wait for memory: with AVX2 and less, whose processors have smaller caches, of large images."""
+    elements = g.batch * (g.channels * math.prod(g.in_shape) + g.num_output * math.prod(g.out_shape))
+    is_short = microkernel.host_instruction_set().vector_bytes < 64
+    return is_short and elements * np.dtype(dtype).itemsize > FAR_BYTES
