@@ -21,6 +21,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.strassen import IMAGES, POINTS, parts_of_sums, plans
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import TAP_BY_TAP, backward_axis, forward_axis
+from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.threads import physical_cores
 
 MODES = ("fast", "exact")
@@ -55,7 +56,7 @@ OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
 WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
 """Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
 
-For a forward pass it may have been kept; its gradient is summed in memory.
+For a forward pass it may have been kept; its gradient is summed in memory, which with AVX2 costs half as much again.
 """
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
@@ -150,8 +151,8 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
     isa = microkernel.host_instruction_set()
-    transform = TRANSFORM[n] * (0.5 + 0.5 * isa.vector_bytes / 64)
-    weights = (BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS) * isa.vector_bytes / 64
+    transform = TRANSFORM[n] * (0.5 + 0.5 * isa.vector_bytes / LINE_BYTES)
+    weights = (BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS) * isa.vector_bytes / LINE_BYTES
     lanes = isa.lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
@@ -172,6 +173,7 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
 def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
     isa, total = microkernel.host_instruction_set(), 0.0
+    is_short = isa.vector_bytes < LINE_BYTES
     lanes, point = isa.lanes(dtype), FAR_POINT if is_far(g, dtype) else POINT
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
@@ -181,6 +183,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
         weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
+        weight *= 1.5 if is_short and pass_name == "backward_weights" else 1.0
         work = POINTS * (products + point * (seen * s.c + OUTPUT * out * s.j) + weight * weights)
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
@@ -190,5 +193,5 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
 def is_far(g: ConvGeometry, dtype: Any) -> bool:
     """Whether transforms wait for memory: with AVX2 and less, whose processors have smaller caches, of large images."""
     elements = g.batch * (g.channels * math.prod(g.in_shape) + g.num_output * math.prod(g.out_shape))
-    is_short = microkernel.host_instruction_set().vector_bytes < 64
+    is_short = microkernel.host_instruction_set().vector_bytes < LINE_BYTES
     return is_short and elements * np.dtype(dtype).itemsize > FAR_BYTES
