@@ -24,6 +24,8 @@ from breve.kernels.streaming import cache_bytes, stream_flag
 from breve.kernels.threads import inline, kernel, launching, threads_for
 
 LINE = 16  # elements of a cache line
+STREAMED_SHARE = 3 / 4
+"""Of the third-level cache: what is written with a stride, more than is read, goes past the caches if both are larger."""
 
 
 class Depthwise(Algorithm):
@@ -92,7 +94,7 @@ class Depthwise(Algorithm):
         packed[:, :outputs] = weight.reshape(outputs, -1).T[p.taps]
         start = np.zeros(outputs, self.dtype) if bias is None else bias
         flags = microkernel.RELU * relu
-        if y.size <= x.size or x.nbytes + y.nbytes > cache_bytes():  # with a stride it writes most: as fast as memory
+        if y.size <= x.size or x.nbytes + y.nbytes > STREAMED_SHARE * cache_bytes():  # else it is found there
             flags |= stream_flag(x, y.reshape(-1, outputs))
         _correlate(
             x.reshape(-1), packed.reshape(-1), y.reshape(-1), p.plane, p.phases, p.addresses, p.groups, start,

@@ -22,6 +22,12 @@ from breve.kernels.streaming import least_bytes
 PIXELS, MANY_PIXELS = 4, 14  # of a run, sums in registers; many are up to a third faster where there is room for them
 FEW_PIXELS = 2  # with a stride and no register to spare: 64x112 takes two thirds of the time with AVX2
 PIXELS_WEIGHTS = 7  # the same for the gradient of weights, whose sums are the taps
+FETCHED_SHARE = 1 / 2
+"""Of what is too much for the third-level cache: from there on x and y are fetched.
+
+Where it is shared with others, 12 MB may not be found there: 512x14 took up to twice the time. Where they are, it costs
+nothing.
+"""
 STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
 
 
@@ -56,7 +62,7 @@ class Plane(NamedTuple):
     y_col: int
     strips: int
     fetch: int
-    """FETCH where what is read and written is too much to be found in the third-level cache."""
+    """FETCH where what is read and written may be too much to be found in the third-level cache."""
 
 
 class PhaseRow(NamedTuple):
@@ -122,8 +128,9 @@ def backward_phases(g: ConvGeometry, axis: int) -> list[Phase]:
 def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPlan:
     """Order the pairs of phases, their runs of pixels and their taps, whose weights are `w_tap` elements each."""
     pixels = math.prod(g.in_shape) + math.prod(g.out_shape)
-    near = g.batch * g.num_output * pixels * np.dtype(dtype).itemsize < least_bytes()
-    near |= pass_name == "backward_weights" and max(g.stride) > 1  # up to a fifth faster even where it is not
+    size = g.batch * g.num_output * pixels * np.dtype(dtype).itemsize
+    seldom = pass_name == "backward_weights" and max(g.stride) > 1  # up to a fifth faster as if near, even if it is not
+    near, fetches = size < least_bytes() or seldom, size >= FETCHED_SHARE * least_bytes() and not seldom
     line = LINE_BYTES // np.dtype(dtype).itemsize
     lines = math.gcd(4, g.num_output // line) if near and g.num_output % line == 0 else 1
     forward = pass_name != "backward_data"
@@ -144,7 +151,7 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     h, w = phases_h[0], phases_w[0]
     plane = Plane(  # type: ignore[call-arg]  # two axes: their shapes have two elements
         g.batch, *in_shape, *out_shape, g.num_output, h.stride, h.in_stride, h.step, h.outputs, w_tap,
-        w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)), 0 if near else FETCH,
+        w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)), FETCH if fetches else 0,
     )  # fmt: skip
     return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, groups, taps)))
 
