@@ -25,7 +25,7 @@ from breve.kernels.threads import inline, kernel, launching, threads_for
 
 LINE = 16  # elements of a cache line
 STREAMED_SHARE = 3 / 4
-"""Of the third-level cache: what is written with a stride, more than is read, goes past the caches if both are larger."""
+"""Of the third-level cache: what is written with a stride goes past the caches if it and what is read are larger."""
 
 
 class Depthwise(Algorithm):
