@@ -10,8 +10,6 @@ import math
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels import microkernel
 from breve.kernels.convolution import few_channels, outer_products
@@ -41,17 +39,15 @@ WEIGHTS = 20.0
 It is in proportion to their size: most of it is to turn them over, one by one, and multiplications take longer.
 """
 BLOCK_WEIGHTS = 65.0  # the same between blocks of pixels: they are more, and go through memory
-FAR_BLOCKS = 5.0  # times as much costs a point of blocks of outputs that are far away, where they are most points
 READING = 5.5  # cost of one weight that `direct` reads for an image: half of the time of 3x3 pixels, an eighth of 7x7
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 ADDING = 35.0  # cost of one weight there, whose sums are added to its gradient
-POINT, FAR_POINT = 6.6, 11.0
-"""Cost of one point of one channel in Strassen's transforms; the second with AVX2 and less, where it is far away.
+POINT, POINT_OF_SHORT_VECTORS = 6.6, 7.0
+"""Cost of one point of one channel in Strassen's transforms, where vectors are 64 bytes, and where they are shorter.
 
-Measured with AVX-512 and 1 MB of second-level cache a core, and with AVX2 and 512 KB, both with 32 MB of third level.
+Measured with AVX-512 and 1 MB of second-level cache a core, and with AVX2 and 512 KB.
 """
-FAR_BYTES = 16 << 20  # of both sides together, or more, are far away
 OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
 WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
 """Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
@@ -164,8 +160,6 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     rows = [-(-(size + pad) // step) for size, pad in sizes]  # of blocks of outputs, and columns
     tiles = g.batch * math.prod(-(-row // outputs) for row in rows)
     products = g.batch * math.prod(n * -(-row // outputs) - (row % outputs > 0) for row in rows)
-    if pass_name == "backward_data" and step > 1 and c > k and is_far(g, dtype):
-        transform *= FAR_BLOCKS
     passing = 1 + PASSING * (n**2 / 36 - 1)
     return products * c * k * passing + n**2 * (transform * tiles * (c + k) + weights * c * k)
 
@@ -174,7 +168,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
     isa, total = microkernel.host_instruction_set(), 0.0
     is_short = isa.vector_bytes < LINE_BYTES
-    lanes, point = isa.lanes(dtype), FAR_POINT if is_far(g, dtype) else POINT
+    lanes, point = isa.lanes(dtype), POINT_OF_SHORT_VECTORS if is_short else POINT
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
@@ -188,10 +182,3 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
     return total
-
-
-def is_far(g: ConvGeometry, dtype: Any) -> bool:
-    """Whether transforms wait for memory: with AVX2 and less, whose processors have smaller caches, of large images."""
-    elements = g.batch * (g.channels * math.prod(g.in_shape) + g.num_output * math.prod(g.out_shape))
-    is_short = microkernel.host_instruction_set().vector_bytes < LINE_BYTES
-    return is_short and elements * np.dtype(dtype).itemsize > FAR_BYTES
