@@ -52,8 +52,9 @@ OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
 WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
 """Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
 
-For a forward pass it may have been kept; its gradient is summed in memory, which with AVX2 costs half as much again.
+For a forward pass it may have been kept; its gradient is summed in memory.
 """
+SHORT_SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are shorter than 64 bytes
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
@@ -177,8 +178,9 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
         weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
-        weight *= 1.5 if is_short and pass_name == "backward_weights" else 1.0
-        work = POINTS * (products + point * (seen * s.c + OUTPUT * out * s.j) + weight * weights)
+        transforms = point * (seen * s.c + OUTPUT * out * s.j) + weight * weights
+        transforms *= SHORT_SUMS if is_short and pass_name == "backward_weights" else 1.0
+        work = POINTS * (products + transforms)
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
     return total

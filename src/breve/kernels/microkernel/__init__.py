@@ -80,8 +80,8 @@ def transform_address(
 ) -> int:  # fmt: skip
     """Address of a transform by a small constant matrix from both sides. See `transform.py`.
 
-    It streams where vectors are whole cache lines. Halves of lines, each long after the other, took 1.2 times as long as
-    plain stores.
+    It streams where vectors are whole cache lines: halves, each long after the other, took 1.2 times as long as plain
+    stores.
     """
     isa = isa or host_instruction_set()
     stream = stream and isa.vector_bytes == LINE_BYTES
