@@ -40,6 +40,7 @@ PIXELS = 8  # packed together otherwise: all that is packed of them is read whil
 MOST_CHANNELS = 512  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
 TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are bands enough; parts alone
 SUMS_BYTES = 4 << 20
+ALIASED_BYTES = 2048  # where rows of a call were a multiple of this apart, they would meet in few sets of the cache
 LINE = 16
 
 
@@ -126,6 +127,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
     span = -(-out_w // spans)
     columns, seen = _columns(g, span, width)
     line, halo = len(seen.remainders) * columns * width, (g.kernel[0] - 1) * g.dilation[0] + 1
+    line += LINE * (line * g.stride[0] * size % ALIASED_BYTES == 0)
     unit = g.kernel[1] if c < TAP_BY_TAP and panels == g.stride[1] == g.dilation[1] == 1 else 1
     call_rows, band = max(1, CALL_PIXELS // span), BAND_BYTES // (max(chunk * span, line * g.stride[0]) * size)
     bands = -(-rows // (max(1, band // call_rows) * call_rows))
