@@ -25,8 +25,8 @@ Then they are fetched three tiles ahead, if there are so many: with k = 64 and 3
 SHARES = 4
 """Tiles that fetch the next panel of B between them.
 
-Where a row of it is but one line, four steps of k are written out, one of which fetches: with AVX2 5 % faster than a
-fetch with each, up to 15 % where a core is shared with another thread.
+Where a row of it is but one line, four steps of k are written out, one of which fetches: with AVX2 2 to 7 % faster than
+a fetch with each, up to 15 % where a core is shared with another thread.
 """
 
 
