@@ -46,6 +46,15 @@ def test_product_agrees_with_float64(size, trans_a, trans_b, beta, dtype):
     assert_close(out, expected, k)
 
 
+@pytest.mark.parametrize("k", [1024, 1000, KC + 5])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_rows_that_would_meet_in_one_set_of_the_cache(dtype, k):
+    rng = np.random.default_rng(k)
+    wide, b = rng.standard_normal((205, 1024)).astype(dtype), rng.standard_normal((k, NR + 5)).astype(dtype)
+    a, out = wide[:, 1024 - k :], np.empty((205, NR + 5), dtype)  # rows 4 or 8 KB apart
+    assert_close(gemm(a, b, out), a.astype("d") @ b.astype("d"), k)
+
+
 @pytest.mark.parametrize(("alpha", "beta"), [(2.0, 0.0), (-0.5, 1.0), (1.0, 0.25), (0.0, 1.0)])
 def test_factors_scale_product_and_old_values(alpha, beta):
     rng = np.random.default_rng(0)
