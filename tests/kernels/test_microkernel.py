@@ -22,10 +22,9 @@ from breve.kernels.microkernel import (
     tile_columns,
     tile_rows,
 )
-from breve.kernels.microkernel.brgemm import SHARES, emit_brgemm, parts_of_sum
+from breve.kernels.microkernel.brgemm import STEPS, emit_brgemm, parts_of_sum
 from breve.kernels.microkernel.compile import assembly
 from breve.kernels.microkernel.instruction_sets import runs_here
-from breve.kernels.microkernel.vectors import LINE_BYTES
 
 HERE = [isa for isa in INSTRUCTION_SETS.values() if runs_here(isa)]
 DTYPES = [np.float32, np.float64]
@@ -214,9 +213,8 @@ def test_text_has_as_many_fmas_as_the_tile_and_no_spills_in_its_loops(name, fetc
     assert len(bodies) == 2 * isa.tile_rows * isa.tile_vectors
     for tile, body in bodies.items():
         rows, vectors = map(int, re.findall(r"\d+", tile))
-        parts, lines = parts_of_sum(isa, rows, vectors), -(-vectors * isa.vector_bytes // LINE_BYTES)
-        steps = parts if parts > 1 else max(1, SHARES // lines)
-        steps += steps > 1  # those that are left over, one by one
+        parts = parts_of_sum(isa, rows, vectors)
+        steps = (parts if parts > 1 else STEPS) + 1  # those that are left over, one by one
         multiply_adds = re.findall(MULTIPLY_ADD, body, re.M)
         assert len(multiply_adds) == rows * vectors * steps, tile
         assert all(VECTOR[name] in line for line in multiply_adds), tile

@@ -13,12 +13,15 @@ def third_level_cache(tmp_path, monkeypatch):
     """Has `streaming` find what a test writes in place of the size of this processor's cache."""
     file = tmp_path / "size"
     monkeypatch.setattr(streaming, "CACHE_SIZE_FILE", file)
+    monkeypatch.setattr(streaming, "physical_cores", lambda: 4)
     streaming.cache_bytes.cache_clear()
     yield file
     streaming.cache_bytes.cache_clear()
 
 
-@pytest.mark.parametrize(("text", "bytes_"), [("307200K\n", 300 << 20), ("junk", 32 << 20), (None, 32 << 20)])
+@pytest.mark.parametrize(
+    ("text", "bytes_"), [("49152K\n", 48 << 20), ("307200K\n", 64 << 20), ("junk", 32 << 20), (None, 32 << 20)]
+)
 def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text, bytes_):
     if text is not None:
         third_level_cache.write_text(text)

@@ -21,7 +21,12 @@ from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
 from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import FETCH, Run, emit_accumulate, emit_correlate
-from breve.kernels.microkernel.instruction_sets import INSTRUCTION_SETS, InstructionSet, host_instruction_set
+from breve.kernels.microkernel.instruction_sets import (
+    INSTRUCTION_SETS,
+    InstructionSet,
+    host_instruction_set,
+    host_processor,
+)
 from breve.kernels.microkernel.maximum import emit_maximum
 from breve.kernels.microkernel.normalisation import SECOND, STREAM_FIRST, STREAM_SECOND, emit_normalisation
 from breve.kernels.microkernel.transform import Matrix, emit_transform
@@ -46,6 +51,7 @@ __all__ = [
     "depthwise_address",
     "function_address",
     "host_instruction_set",
+    "host_processor",
     "maximum_address",
     "normalisation_address",
     "tile_columns",

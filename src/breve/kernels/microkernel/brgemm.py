@@ -22,11 +22,10 @@ FAR_STEPS, FAR_TILES = 256, 16
 
 Then they are fetched three tiles ahead, if there are so many: with k = 64 and 32 columns of C 1.3 times as fast.
 """
-SHARES = 4
-"""Tiles that fetch the next panel of B between them.
+STEPS = 4
+"""Steps of k written out, one of which fetches a line of the next panel of B.
 
-Where a row of it is but one line, four steps of k are written out, one of which fetches: with AVX2 2 to 7 % faster than
-a fetch with each, up to 15 % where a core is shared with another thread.
+They beat a fetch with each step by 2 to 7 %, and by up to 15 % where another thread has a share of the core.
 """
 
 
@@ -78,7 +77,7 @@ class Tile:
         self.parts = parts_of_sum(v.isa, rows, vectors)
         self.line = LINE_BYTES // v.align_bytes
         self.line_starts = range(0, vectors * v.lanes, self.line)
-        self.unrolled = max(1, SHARES // len(self.line_starts)) if self.parts == 1 else 1
+        self.unrolled = STEPS if self.parts == 1 else 1
         p = v.pointer
         arguments = [I64, I64, I64, I64, p, I64, I64, p, I64, I64, p, I64, INTEGERS, p, I64, I64]
         self.function = ir.Function(v.module, ir.FunctionType(ir.VoidType(), arguments), self.name)

@@ -14,7 +14,12 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 
 from breve.kernels.microkernel import cache as disk
-from breve.kernels.microkernel.instruction_sets import InstructionSet, host_features, host_instruction_set
+from breve.kernels.microkernel.instruction_sets import (
+    InstructionSet,
+    host_features,
+    host_instruction_set,
+    host_processor,
+)
 
 _engines: dict[str, Any] = {}  # an engine owns its machine code: it lives as long as the process
 _addresses: dict[tuple[Any, ...], int] = {}
@@ -56,7 +61,7 @@ def _processor(isa: InstructionSet) -> tuple[str, str]:
     """LLVM's name of the processor, and its features; the 256-bit preference that LLVM has for some is off."""
     if isa is host_instruction_set():
         features = ",".join(("+" if on else "-") + name for name, on in sorted(host_features().items()))
-        cpu = llvm.get_host_cpu_name()
+        cpu = host_processor()
     else:
         features, cpu = ",".join("+" + name for name in isa.features), isa.cpu
     return cpu, features + ",-prefer-256-bit" if isa.name == "avx512" else features

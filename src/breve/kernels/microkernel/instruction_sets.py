@@ -68,6 +68,14 @@ def host_features() -> dict[str, bool]:
         return {}
 
 
+@cache
+def host_processor() -> str:
+    """LLVM's name of this processor: `znver5`, `sapphirerapids`, ..."""
+    import llvmlite.binding as llvm
+
+    return str(llvm.get_host_cpu_name())
+
+
 def runs_here(isa: InstructionSet) -> bool:
     """Whether this processor has the instruction set."""
     machine = {"amd64": "x86_64", "arm64": "aarch64"}.get(platform.machine().lower(), platform.machine().lower())
