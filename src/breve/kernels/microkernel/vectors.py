@@ -53,6 +53,14 @@ def opaque(q: ir.IRBuilder, value: ir.Value) -> ir.Value:
     return q.asm(ir.FunctionType(value.type, [value.type]), "", "=r,0", [value], side_effect=False)
 
 
+def realign_stack(function: ir.Function) -> None:
+    """Have LLVM spill vectors to addresses that are multiples of their size, or each may cross two cache lines.
+
+    llvmlite does not know this attribute, which clang sets with `-mstackrealign`.
+    """
+    set.add(function.attributes, '"stackrealign"')
+
+
 class Vectors:
     """Vector operations of one dtype on one instruction set."""
 
