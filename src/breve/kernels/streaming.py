@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from breve.kernels.microkernel import STREAM
+from breve.kernels.microkernel import STREAM, host_processor
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.threads import physical_cores
 
@@ -21,6 +21,16 @@ CACHE_SIZE_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 USUAL_BYTES = 32 << 20  # of a third-level cache of which nothing is known
 CORE_BYTES = 16 << 20
 """What a core has of that cache at most: a virtual machine of two cores sees the size of what sixty others share."""
+FAR = (
+    "skylake-avx512",
+    "cascadelake",
+    "cooperlake",
+    "icelake-server",
+    "sapphirerapids",
+    "emeraldrapids",
+    "graniterapids",
+)
+"""Intel's Xeons, by LLVM's names."""
 SHARE = 1 / 2  # of what there is. Less may be found in it by what comes next
 
 
@@ -33,6 +43,14 @@ def cache_bytes() -> int:
         text = ""
     size = int(text[:-1]) << 10 if text.endswith("K") and text[:-1].isdecimal() else USUAL_BYTES
     return min(size, CORE_BYTES * physical_cores())
+
+
+def third_level_is_far() -> bool:
+    """Whether it lies behind a network of many cores: what a thread needs soon had better stay in the second.
+
+    One core of an Emerald Rapids read 25 GB/s from it, and 60 from the second.
+    """
+    return host_processor() in FAR
 
 
 def least_bytes() -> float:

@@ -20,6 +20,7 @@ from breve.kernels.convolution.strassen import IMAGES, POINTS, parts_of_sums, pl
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import TAP_BY_TAP, backward_axis, forward_axis
 from breve.kernels.microkernel.vectors import LINE_BYTES
+from breve.kernels.streaming import third_level_is_far
 from breve.kernels.threads import physical_cores
 
 MODES = ("fast", "exact")
@@ -46,18 +47,9 @@ ADDING = 35.0  # cost of one weight there, whose sums are added to its gradient
 POINT, POINT_OF_SHORT_VECTORS, POINT_FAR = 6.6, 7.0, 10.0
 """Cost of one point of one channel in Strassen's transforms, where vectors are 64 bytes, and where they are shorter.
 
-Measured with AVX-512 and 1 MB of second-level cache a core, and with AVX2 and 512 KB. The last is that of `FAR`.
+Measured with AVX-512 and 1 MB of second-level cache a core, and with AVX2 and 512 KB; the last with AVX-512 on a
+processor whose third-level cache is far away.
 """
-FAR = (
-    "skylake-avx512",
-    "cascadelake",
-    "cooperlake",
-    "icelake-server",
-    "sapphirerapids",
-    "emeraldrapids",
-    "graniterapids",
-)
-"""Processors whose third-level cache lies far away, behind a network of cores: LLVM's names of Intel's Xeons."""
 OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
 WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
 """Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
@@ -180,8 +172,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     isa, total = microkernel.host_instruction_set(), 0.0
     is_short = isa.vector_bytes < LINE_BYTES
     lanes, point = isa.lanes(dtype), POINT_OF_SHORT_VECTORS if is_short else POINT
-    if microkernel.host_processor() in FAR:
-        point = POINT_FAR
+    point = POINT_FAR if third_level_is_far() else point
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
