@@ -20,7 +20,7 @@ def third_level_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("text", "bytes_"), [("49152K\n", 48 << 20), ("307200K\n", 64 << 20), ("junk", 32 << 20), (None, 32 << 20)]
+    ("text", "bytes_"), [("49152K\n", 48 << 20), ("307200K\n", 192 << 20), ("junk", 32 << 20), (None, 32 << 20)]
 )
 def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text, bytes_):
     if text is not None:

@@ -19,8 +19,10 @@ from breve.kernels.threads import physical_cores
 
 CACHE_SIZE_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 USUAL_BYTES = 32 << 20  # of a third-level cache of which nothing is known
-CORE_BYTES = 16 << 20
-"""What a core has of that cache at most: a virtual machine of two cores sees the size of what sixty others share."""
+CORE_BYTES = 48 << 20
+"""What a core has of that cache at most. A virtual machine of two cores sees the 300 MB that sixty others share: 38 MB
+of input and output were better left there (1.1 to 1.3 times as fast), 51 MB written past it (1.3 to 2.9 times).
+"""
 FAR = (
     "skylake-avx512",
     "cascadelake",
