@@ -24,7 +24,7 @@ from breve.kernels.streaming import cache_bytes, stream_flag
 from breve.kernels.threads import inline, kernel, launching, threads_for
 
 LINE = 16  # elements of a cache line
-STREAMED_SHARE = 3 / 4
+STREAMED_SHARE = 5 / 8
 """Of the third-level cache: what is written with a stride goes past the caches if it and what is read are larger."""
 
 
