@@ -44,19 +44,21 @@ READING = 5.5  # cost of one weight that `direct` reads for an image: half of th
 COPYING = 0.5  # cost of one element of x that `direct` copies to stand between zeros
 PACKING = 14.0  # cost of one element that `direct` packs for the gradient of weights
 ADDING = 35.0  # cost of one weight there, whose sums are added to its gradient
-POINT, POINT_OF_SHORT_VECTORS, POINT_FAR = 6.6, 7.0, 10.0
+POINT, POINT_OF_SHORT_VECTORS, POINT_FAR = 6.6, 7.0, 12.6
 """Cost of one point of one channel in Strassen's transforms, where vectors are 64 bytes, and where they are shorter.
 
 Measured with AVX-512 and 1 MB of second-level cache a core, and with AVX2 and 512 KB; the last with AVX-512 on a
 processor whose third-level cache is far away.
 """
 OUTPUT = 1.75  # times as much costs one of an output: it is written, then read
-WEIGHT_POINT = {"forward": (20.0, 20.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
+WEIGHT_POINT = {"forward": (20.0, 10.0), "backward_data": (60.0, 38.0), "backward_weights": (260.0, 130.0)}
 """Cost of one point of a weight there, with several taps and with one, where nothing is turned over.
 
 For a forward pass it may have been kept; its gradient is summed in memory.
 """
-SHORT_SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are shorter than 64 bytes
+SUMS = 1.4
+"""Times as much cost both in a gradient of weights where vectors are shorter than 64 bytes, or the third level is far.
+"""
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
@@ -170,9 +172,8 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
 def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
     isa, total = microkernel.host_instruction_set(), 0.0
-    is_short = isa.vector_bytes < LINE_BYTES
-    lanes, point = isa.lanes(dtype), POINT_OF_SHORT_VECTORS if is_short else POINT
-    point = POINT_FAR if third_level_is_far() else point
+    is_short, is_far, lanes = isa.vector_bytes < LINE_BYTES, third_level_is_far(), isa.lanes(dtype)
+    point = POINT_FAR if is_far else POINT_OF_SHORT_VECTORS if is_short else POINT
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
@@ -182,7 +183,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
         weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
         transforms = point * (seen * s.c + OUTPUT * out * s.j) + weight * weights
-        transforms *= SHORT_SUMS if is_short and pass_name == "backward_weights" else 1.0
+        transforms *= SUMS if (is_short or is_far) and pass_name == "backward_weights" else 1.0
         work = POINTS * (products + transforms)
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
