@@ -228,7 +228,7 @@ def test_text_has_a_streaming_store_for_each_whole_vector(name):
         rows, vectors = map(int, re.findall(r"\d+", tile))
         whole = rows * (vectors - tile.endswith("masked"))
         stores = re.findall(r"^\s+vmovntps\s", body, re.M)
-        assert len(stores) == (whole if whole > 1 else 0), tile  # LLVM makes one plain store of a lone pair
+        assert len(stores) == whole, tile
 
 
 def test_forced_instruction_set():
