@@ -16,7 +16,7 @@ from breve.kernels.microkernel.copy import emit_copy
 from breve.kernels.microkernel.depthwise import Run, emit_accumulate, emit_correlate, line_vectors
 from breve.kernels.microkernel.instruction_sets import runs_here
 from breve.kernels.microkernel.normalisation import READS, emit_normalisation
-from breve.kernels.microkernel.transform import emit_transform
+from breve.kernels.microkernel.transform import ALL, emit_transform
 from breve.kernels.microkernel.vectors import LINE_BYTES
 
 HERE = [isa for isa in INSTRUCTION_SETS.values() if runs_here(isa)]
@@ -114,10 +114,19 @@ def test_transform_to_points_reads_the_image_and_writes_panels(isa, dtype, chann
     points = np.full((n, n, panels, nr), np.nan, dtype)
     address = microkernel.transform_address(dtype, matrix_of(bt), "src", sizes[0], isa=isa)
     row, col = (n + 1) * (channels + 3), channels + 3
-    invoke(address, image, row, col, nr, points, n * panels * nr, panels * nr, nr, channels, image, 0)
-    expected = np.einsum("iy,yxc,jx->ijc", bt, image[:, :n, :channels].astype(float), bt)
-    found = points.reshape(n, n, -1)[..., :channels]
-    np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
+    for rows, columns in ((ALL, ALL), (0b011, ALL), (ALL, 0b110), (0b110, 0b001), (0, ALL)):
+        inside = np.outer(bits(rows, n), bits(columns, n))[..., None]
+        seen = np.full_like(image, np.nan)  # what lies outside is not read: it would spread
+        seen[:, :n, :channels] = np.where(inside, image[:, :n, :channels], np.nan)
+        invoke(address, seen, row, col, nr, points, n * panels * nr, panels * nr, nr, channels, rows, columns)
+        expected = np.einsum("iy,yxc,jx->ijc", bt, np.where(inside, image[:, :n, :channels], 0).astype(float), bt)
+        found = points.reshape(n, n, -1)[..., :channels]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())
+
+
+def bits(number, count):
+    """The lowest of them, as truth values."""
+    return np.array([number >> i & 1 for i in range(count)], bool)
 
 
 @on_every_set
@@ -173,7 +182,7 @@ def test_transform_to_points_takes_quadrants_of_quadrants(isa, dtype, channels):
     points = np.full((7, 7, panels, nr), np.nan, dtype)
     address = microkernel.transform_address(dtype, matrix_of(matrix), "src", 1, quadrants=True, isa=isa)
     row, point = 4 * channels + 5, panels * nr
-    invoke(address, rows, 2 * row, row, channels, points, 7 * point, point, nr, channels, rows, 0)
+    invoke(address, rows, 2 * row, row, channels, points, 7 * point, point, nr, channels, ALL, ALL)
     expected = np.einsum("iy,yxc,jx->ijc", matrix, quadrants(rows[:, : 4 * channels].astype(float)), matrix)
     found = points.reshape(7, 7, -1)[..., :channels]
     np.testing.assert_allclose(found, expected, rtol=0, atol=NEAR[dtype] * np.abs(expected).max())

@@ -21,6 +21,7 @@ from breve.kernels.convolution.correlate import CHANNELS, pack_columns
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
+from breve.kernels.microkernel.transform import ALL
 from breve.kernels.threads import inline, launching
 
 POINTS, SIDE = 49, 7
@@ -165,7 +166,7 @@ def _inputs_to_points(x, task, c, channels, s, shifts, code, v):
                     start = ((task // s.bands * 4 * s.in_h + row) * s.in_w + col) * s.in_channels + c
                     call(
                         code.images_to_points, x, start, 2 * image, image, s.c, v, at, SIDE * s.v_point, s.v_point,
-                        s.nr, channels, x, 0, 0,
+                        s.nr, channels, ALL, ALL,
                     )  # fmt: skip
                 else:
                     for p in range(POINTS):
@@ -194,7 +195,7 @@ def _pack_channels(task, worker, weight, u, s, order, k_stride, j_stride, code, 
     for tap in range(s.taps):
         call(
             code.weights_to_points, blocks[worker], tap * CHANNELS * s.nr, 4 * size, size, s.nr, u,
-            _weights(panel, tap, first, s), SIDE * s.u_point, s.u_point, s.nr, channels * s.nr, weight, 0, 0,
+            _weights(panel, tap, first, s), SIDE * s.u_point, s.u_point, s.nr, channels * s.nr,
         )  # fmt: skip
 
 
@@ -249,7 +250,7 @@ def _diff_to_points(dy, band, pixels, s, code, w):
     for pixel in range(pixels):
         call(
             code.diff_to_points, dy, _output(band, pixel, s), 2 * image, image, s.j, w, pixel * s.nr, SIDE * s.w_point,
-            s.w_point, s.band * s.columns * s.nr, s.j, dy, 0, 0,
+            s.w_point, s.band * s.columns * s.nr, s.j, ALL, ALL,
         )  # fmt: skip
 
 
@@ -264,7 +265,7 @@ def _unpack_channels(task, worker, u, weight_diff, s, code, blocks):
             add_parts(u, p * s.u_point + at, channels * s.nr)
         call(
             code.weights_from_points, u[0], at, SIDE * s.u_point, s.u_point, s.nr, block, tap * s.nr, 4 * size, size,
-            s.taps * s.nr, channels * s.nr, u[0], 0, 0,
+            s.taps * s.nr, channels * s.nr,
         )  # fmt: skip
     turned, length = QUADRANTS * size, channels * s.taps
     for quadrant in range(QUADRANTS):

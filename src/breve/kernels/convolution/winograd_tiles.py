@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from breve.kernels.microkernel import call
+from breve.kernels.microkernel.transform import ALL
 from breve.kernels.threads import inline, inline_allocating
 
 LINE = 16  # elements of a cache line or more
@@ -161,27 +162,37 @@ def _to_points(
 ):
     """Transform rows of size x size blocks at (row, col), `count` numbers of each from `first` on.
 
-    A block's row is `step` pixels, side by side; those outside the image are zeros.
+    A block's row is `step` pixels, side by side; those outside the image are zeros. Where each block lies inside as a
+    whole or outside, the transform reads them as they lie; where a side of the image cuts some, all are copied first.
     """
-    x0, row_size = col * channels + first, width * channels
-    inside = row >= 0 and row + (size - 1) * step < height
-    if inside and x0 >= 0 and x0 + (size - 1) * step * channels + count <= row_size:
-        x0 += (image * height + row) * row_size
-        call(address, x, x0, step * row_size, step * channels, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
-        return
-    low, high = _whole_blocks(x0, size, step * channels, count, row_size)
-    for i in range(size):
-        start, at = (image * height + row + i * step) * row_size, i * size * count
-        if not 0 <= row + i * step < height:
-            edge[at : at + size * count] = 0
-            continue
+    x0, row_size, pitch = col * channels + first, width * channels, step * channels
+    rows, columns, start = ALL, ALL, (image * height + row) * row_size
+    if row < 0 or row + (size - 1) * step >= height or x0 < 0 or x0 + (size - 1) * pitch + count > row_size:
+        low, high = _whole_blocks(x0, size, pitch, count, row_size)
+        top = min(size, max(0, (step - 1 - row) // step))
+        bottom = max(top, min(size, (height - 1 - row) // step + 1))
+        if (low > 0 and x0 + (low - 1) * pitch + count > 0) or (high < size and x0 + high * pitch < row_size):
+            _copy_inside(x, start, step * row_size, x0, row_size, pitch, count, size, top, bottom, edge, code.copy)
+            call(
+                address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, ALL, ALL,
+            )  # fmt: skip
+            return
+        rows, columns = (1 << bottom) - (1 << top), (1 << high) - (1 << low)
+    call(address, x, start + x0, step * row_size, pitch, s.nr, dst, d0, s.n * point, point, panel, count, rows, columns)
+
+
+@inline
+def _copy_inside(x, start, step_size, x0, row_size, pitch, count, size, top, bottom, edge, copy):
+    """What of size x size blocks lies in the image, with zeros elsewhere; rows from `top` to `bottom` do."""
+    low, high = _whole_blocks(x0, size, pitch, count, row_size)
+    edge[: size * size * count] = 0
+    for i in range(top, bottom):
+        row, at = start + i * step_size, i * size * count
         for j in range(size):
             if j < low or j >= high:
-                _copy_clipped(x, start, x0 + j * step * channels, row_size, edge, at + j * count, count, code.copy)
+                _copy_clipped(x, row, x0 + j * pitch, row_size, edge, at + j * count, count, copy)
         if low < high:
-            within = start + x0 + low * step * channels
-            call(code.copy, high - low, count, x, within, step * channels, edge, at + low * count, count)
-    call(address, edge, 0, size * count, count, s.nr, dst, d0, s.n * point, point, panel, count, x, 0, 0)
+            call(copy, high - low, count, x, row + x0 + low * pitch, pitch, edge, at + low * count, count)
 
 
 @inline
@@ -239,13 +250,11 @@ def _whole_blocks(x0, blocks, step, count, row_size):
 
 @inline
 def _copy_clipped(x, start, within, row_size, edge, at, count, copy):
-    """A block of a row, of which the elements before and behind the row are zeros."""
+    """What of a block lies in its row."""
     low = min(count, max(0, -within))
     high = max(low, min(count, row_size - within))
-    edge[at : at + low] = 0
     if low < high:
         call(copy, 1, high - low, x, start + within + low, 0, edge, at + low, 0)
-    edge[at + high : at + count] = 0
 
 
 @inline_allocating
@@ -265,7 +274,7 @@ def pack_panel(weight, lie, group, panel, first_c, last_c, u, u0, u_point, s, tr
                 call(transpose, columns, taps, weight, w0 + i * lie.c_stride, lie.k_stride, block, at, s.nr)
         call(
             lie.address, block, 0, s.kernel * s.nr, s.nr, taps * s.nr, u, u0 + (c - first_c) * s.nr, s.n * u_point,
-            u_point, s.nr, channels * s.nr, block, 0, 0,
+            u_point, s.nr, channels * s.nr,
         )  # fmt: skip
 
 
@@ -280,7 +289,7 @@ def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, code):
         size = channels * taps
         call(
             code.weights_from_points, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, block, 0, s.kernel * s.nr, s.nr,
-            taps * s.nr, channels * s.nr, block, 0, 0,
+            taps * s.nr, channels * s.nr,
         )  # fmt: skip
         call(code.transpose, size, columns, block, 0, s.nr, turned, 0, size)
         for k in range(columns):

@@ -25,6 +25,7 @@ from breve.kernels.microkernel.vectors import I64, Vectors, counted_loop, i64, r
 
 Row = tuple[float, ...]
 Matrix = tuple[Row, ...]
+ALL = -1  # rows, or columns, are in the image
 
 
 def emit_transform(
@@ -36,12 +37,16 @@ def emit_transform(
     The next tile lies `step` columns further on the masked side. With `stream` whole vectors are written past the
     caches, to addresses that are multiples of their size.
 
-    transform(src, src_row, src_col, src_panel, dst, dst_row, dst_col, dst_panel, channels, bias, relu)
+    transform(src, src_row, src_col, src_panel, dst, dst_row, dst_col, dst_panel, channels, ...)
+
+    ... is `bias, relu` with an epilogue, and `rows, columns` where `src` is masked: bit y of rows and bit x of columns
+    say whether src[y, x] lies in the image; else it is not read, but 0.
     """
     module = ir.Module("transform")
     v = Vectors(module, isa, dtype)
     p = v.pointer
-    args = [p, I64, I64, I64, p, I64, I64, I64, I64, p, I64]
+    args = [p, I64, I64, I64, p, I64, I64, I64, I64]
+    args += [p, I64] if epilogue else [I64, I64] if masked == "src" else []
     fn = ir.Function(module, ir.FunctionType(ir.VoidType(), args), "transform")
     realign_stack(fn)
     fn.args[0].add_attribute("noalias")
@@ -61,13 +66,15 @@ class _Transform:
         self.epilogue, self.stream, self.quadrants = epilogue, stream, quadrants
         self.src, *self.src_strides = fn.args[:4]
         self.dst, *self.dst_strides = fn.args[4:8]
-        self.channels, self.bias, self.relu = fn.args[8:]
+        self.channels, *self.options = fn.args[8:]
 
     def emit(self) -> None:
         """The function."""
         v, q = self.v, ir.IRBuilder(self.fn.append_basic_block("entry"))
-        lowest = q.select(q.icmp_signed("!=", self.relu, i64(0)), v.constant(0.0), v.constant(float("-inf")))
-        self.lowest = lowest
+        if self.epilogue:
+            self.bias, relu = self.options
+            clamps = q.icmp_signed("!=", relu, i64(0))
+            self.lowest = q.select(clamps, v.constant(0.0), v.constant(float("-inf")))
         vectors = q.sdiv(q.add(self.channels, i64(v.lanes - 1)), i64(v.lanes))
         with counted_loop(q, vectors) as vector:
             panel, within = q.sdiv(vector, i64(v.isa.tile_vectors)), q.srem(vector, i64(v.isa.tile_vectors))
@@ -79,13 +86,27 @@ class _Transform:
             left = q.sub(self.channels, first)
             with q.if_else(q.icmp_signed(">=", left, i64(v.lanes))) as (full, tail):
                 with full:
-                    self._vector(q, src, dst, first, None)
+                    self._whole_vector(q, src, dst, first)
                 with tail:
-                    self._vector(q, src, dst, first, v.mask(q, left))
+                    self._vector(q, src, dst, first, v.mask(q, left), self.masked == "src")
         q.ret_void()
 
-    def _vector(self, q: ir.IRBuilder, src: ir.Value, dst: ir.Value, first: ir.Value, mask: ir.Value | None) -> None:
+    def _whole_vector(self, q: ir.IRBuilder, src: ir.Value, dst: ir.Value, first: ir.Value) -> None:
+        if self.masked != "src":
+            self._vector(q, src, dst, first, None, False)
+            return
+        everything = i64((1 << len(self.matrix[0])) - 1)
+        rows, columns = self.options
+        with q.if_else(q.icmp_signed("==", q.and_(everything, q.and_(rows, columns)), everything)) as (inside, rim):
+            for part, is_rim in ((inside, False), (rim, True)):
+                with part:
+                    self._vector(q, src, dst, first, None, is_rim)
+
+    def _vector(
+        self, q: ir.IRBuilder, src: ir.Value, dst: ir.Value, first: ir.Value, mask: ir.Value | None, is_rim: bool
+    ) -> None:
         v, size = self.v, len(self.matrix[0])
+        read = self._read_inside if is_rim else self._read
         src_mask, dst_mask = (mask if self.masked == side else None for side in ("src", "dst"))
         if self.masked == "src":
             self._fetch(q, src, size)
@@ -93,8 +114,7 @@ class _Transform:
             self._fetch(q, dst, len(self.matrix))
         half: list[list[ir.Value]] = []
         for x in range(size):
-            column = [v.load(q, self._at(q, src, "src", y, x), src_mask) for y in range(size)]
-            half.append(self._apply(q, column))
+            half.append(self._apply(q, [read(q, src, y, x, src_mask) for y in range(size)]))
         for i in range(len(self.matrix)):
             for j, value in enumerate(self._apply(q, [half[x][i] for x in range(size)])):
                 if self.epilogue:
@@ -106,6 +126,16 @@ class _Transform:
                     v.stream(q, value, at)
                 else:
                     v.store(q, value, at, dst_mask)
+
+    def _read(self, q: ir.IRBuilder, src: ir.Value, y: int, x: int, mask: ir.Value | None) -> ir.Value:
+        return self.v.load(q, self._at(q, src, "src", y, x), mask)
+
+    def _read_inside(self, q: ir.IRBuilder, src: ir.Value, y: int, x: int, mask: ir.Value | None) -> ir.Value:
+        """The same, or zeros outside the image: from an address of their own, so that nothing else is touched."""
+        row, column = (q.and_(bits, i64(1 << n)) for bits, n in zip(self.options, (y, x), strict=True))
+        is_inside = q.and_(*(q.icmp_signed("!=", bit, i64(0)) for bit in (row, column)))
+        place = q.select(is_inside, self._at(q, src, "src", y, x), self.v.zeros(q))
+        return self.v.load(q, place, mask)
 
     def _fetch(self, q: ir.IRBuilder, pointer: ir.Value, size: int) -> None:
         """What the next tile has of a row of tiles for itself: `step` columns, of rows that no tile above it saw.

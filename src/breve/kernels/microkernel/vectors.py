@@ -78,6 +78,14 @@ class Vectors:
         """The same number in all lanes."""
         return ir.Constant(self.vector, [ir.Constant(self.scalar, value)] * self.lanes)
 
+    def zeros(self, q: ir.IRBuilder) -> ir.Value:
+        """The address of a vector of zeros."""
+        known = self.module.globals.get("zeros")
+        if known is None:
+            known = ir.GlobalVariable(self.module, self.vector, "zeros")
+            known.initializer, known.global_constant, known.linkage = self.constant(0.0), True, "internal"
+        return q.bitcast(known, self.pointer)
+
     def broadcast(self, q: ir.IRBuilder, value: ir.Value) -> ir.Value:
         """A scalar in all lanes."""
         undefined = ir.Constant(ir.VectorType(value.type, self.lanes), ir.Undefined)
