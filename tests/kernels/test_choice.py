@@ -42,6 +42,15 @@ def test_many_channels_are_multiplied_by_strassens_products_unless_exact(kernel,
     assert chosen == ["strassen", exact]
 
 
+@pytest.mark.parametrize("pass_name", PASSES)
+def test_strassens_products_cost_more_where_the_third_level_cache_is_far(pass_name, monkeypatch):
+    g, costs = geometry(16, 512, 512, (14, 14), 1), []
+    for is_far in (False, True):
+        monkeypatch.setattr(choice, "third_level_is_far", lambda is_far=is_far: is_far)
+        costs.append(choice.cost("strassen", g, np.float32, pass_name))
+    assert costs[0] < costs[1]
+
+
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_named_algorithm_is_taken_where_it_computes_the_pass(name):
     set_algorithm(name)

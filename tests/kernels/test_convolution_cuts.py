@@ -20,8 +20,12 @@ CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_od
     [(1 << 40, 0, 0), (0, 1 << 40, 0), (0, 1 << 40, 1 << 40)],
     ids=["by_outputs", "by_small_blocks", "by_parts"],
 )
-def test_winograd_gives_the_same_however_it_is_cut(case, limits, monkeypatch):
+@pytest.mark.parametrize("is_far", [False, True], ids=["near", "far"])
+def test_winograd_gives_the_same_however_it_is_cut(case, limits, is_far, monkeypatch):
     few_tiles, many_weights, part_sums = limits
+    monkeypatch.setattr(winograd, "third_level_is_far", lambda: is_far)
+    monkeypatch.setattr(winograd, "FAR_WEIGHTS_BYTES", 0)
+    monkeypatch.setattr(winograd, "FAR_PART_BLOCK_BYTES", 0)
     monkeypatch.setattr(winograd, "PART_SUMS_BYTES", part_sums)
     monkeypatch.setattr(winograd, "ALL_SUMS_BYTES", 1 << 40)
     monkeypatch.setattr(winograd, "MANY_TILES", 0)

@@ -28,6 +28,12 @@ def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text
     assert streaming.least_bytes() == bytes_ / 2
 
 
+@pytest.mark.parametrize(("processor", "is_far"), [("znver5", False), ("alderlake", False), ("sapphirerapids", True)])
+def test_the_third_level_is_far_on_processors_with_a_network_of_cores(processor, is_far, monkeypatch):
+    monkeypatch.setattr(streaming, "host_processor", lambda: processor)
+    assert streaming.third_level_is_far() == is_far
+
+
 def test_only_large_arrays_of_whole_lines_go_past_the_caches(third_level_cache):
     third_level_cache.write_text("32768K")
     rows = aligned_zeros((6 << 20) + 16, np.float32)

@@ -56,9 +56,7 @@ WEIGHT_POINT = {"forward": (20.0, 10.0), "backward_data": (60.0, 38.0), "backwar
 
 For a forward pass it may have been kept; its gradient is summed in memory.
 """
-SUMS = 1.4
-"""Times as much cost both in a gradient of weights where vectors are shorter than 64 bytes, or the third level is far.
-"""
+SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are shorter, or the third level is far
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
