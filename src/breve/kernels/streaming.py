@@ -3,7 +3,7 @@
 A store into memory that is not in a cache reads the line first, and pushes out what may still be wanted. Whole lines
 written past the caches save both: depthwise convolutions of 25 MB and more took a half to nine tenths of their time on
 a processor with 32 MB of third-level cache, those by Winograd 85 to 95 %; on one that shares 300 MB among all guests of
-a machine depthwise ones took a third to a half.
+a machine depthwise ones took a third to three quarters.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CACHE_SIZE_FILE = Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 USUAL_BYTES = 32 << 20  # of a third-level cache of which nothing is known
 CORE_BYTES = 48 << 20
 """What a core has of that cache at most. A virtual machine of two cores sees the 300 MB that sixty others share: 38 MB
-of input and output were better left there (1.1 to 1.3 times as fast), 51 MB written past it (1.3 to 2.9 times).
+of input and output were better left there (1.1 to 1.3 times as fast), 51 to 64 MB written past it (1.3 to 2.9 times).
 """
 FAR = (
     "skylake-avx512",

@@ -113,7 +113,7 @@ class Tile:
         self.last_mask = v.mask(q, self.last_lanes) if self.masked else None
         cells = [(i, j) for i in range(self.rows) for j in range(self.vectors)]
         sums = [{cell: local(q, v.vector) for cell in cells} for _ in range(self.parts)]
-        reach, lines = self._reach(tiles, k, taps, a_row), _ceil_div(q, k, self.line)
+        reach = self._reach(tiles, k, taps, a_row)
         streams = q.icmp_unsigned("!=", q.and_(flags, i64(STREAM)), i64(0))
         c_rows = q.select(streams, i64(0), i64(self.rows))
         body = q.append_basic_block("body")
@@ -134,8 +134,7 @@ class Tile:
                 share = q.and_(k, i64(-self.line))  # elements that each row fetches of the next k
                 behind = q.add(q.mul(k, a_k), q.mul(q.add(row, first), share))
                 ahead = Ahead(behind if self.fetches_k else reach, next_b, c_tile, c_rows)
-                first_line = q.mul(tap, lines)
-                self._sum_over_k(sums, k, first_line, Operand(a_tap, row=a_row, k=a_k), Operand(b_tap, k=b_k), ahead)
+                self._sum_over_k(sums, k, tap, Operand(a_tap, row=a_row, k=a_k), Operand(b_tap, k=b_k), ahead)
             self._merge(sums)
             self._finish(sums[0], c_tile, bias, flags)
         q.ret_void()
@@ -163,10 +162,8 @@ class Tile:
                     at = q.add(q.mul(ahead.c.row, q.add(first, i64(i))), i64(start))
                     self.v.prefetch(q, q.gep(ahead.c.start, [at]), level=1, write=True)
 
-    def _sum_over_k(
-        self, sums: list[dict], k: ir.Value, first_line: ir.Value, a: Operand, b: Operand, ahead: Ahead
-    ) -> None:
-        """Add the products of one tap, line by line of A; taps before it had `first_line` lines."""
+    def _sum_over_k(self, sums: list[dict], k: ir.Value, tap: ir.Value, a: Operand, b: Operand, ahead: Ahead) -> None:
+        """Add the products of one tap, line by line of A."""
         q = self.q
         a_rows = [q.gep(a.start, [q.mul(a.row, i64(i))]) for i in range(self.rows)]
         a_index, b_pointer = local(q, I64), local(q, self.v.pointer)
@@ -184,14 +181,16 @@ class Tile:
             q.store(opaque(q, q.add(q.load(a_index), a.k)), a_index)
             q.store(q.gep(q.load(b_pointer), [b.k]), b_pointer)
 
-        with counted_loop(q, _ceil_div(q, k, self.line)) as line:
-            self._fetch_c(q.add(first_line, line), ahead)
+        lines = _ceil_div(q, k, self.line)
+        lines_before = q.mul(tap, lines)
+        with counted_loop(q, lines) as line:
+            self._fetch_c(q.add(lines_before, line), ahead)
             left = q.sub(k, q.mul(line, i64(self.line)))
             count = q.select(q.icmp_signed("<", left, i64(self.line)), left, i64(self.line))
             for i, row in enumerate(a_rows):
                 if self.fetches_k:
-                    lines = q.add(q.mul(line, i64(self.rows)), i64(i))
-                    at = q.gep(a.start, [q.add(ahead.a, q.mul(lines, i64(self.line)))])
+                    number = q.add(q.mul(line, i64(self.rows)), i64(i))
+                    at = q.gep(a.start, [q.add(ahead.a, q.mul(number, i64(self.line)))])
                 else:
                     at = q.gep(row, [q.add(q.load(a_index), ahead.a)])
                 self.v.prefetch(q, at, level=1)
