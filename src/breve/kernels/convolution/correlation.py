@@ -26,7 +26,7 @@ LEAST_DEPTH = 64  # terms of a sum, or adding it to the others would be felt
 BAND_BYTES = 512 << 10  # input rows of a band: the more, the fewer are copied twice; about a second-level cache
 CHUNK_BYTES = 16 << 10  # weights that stay in the first-level cache while a row of pixels passes
 MANY_WEIGHTS = 4  # where so many times the packed weights exceed x each core has columns of its own, and reads all of x
-TASKS = 16  # pieces of work, at least, if the output has that many rows and panels
+TASKS = 32  # pieces of work, at least, if the output has that many rows and panels
 
 
 class Sizes(NamedTuple):
