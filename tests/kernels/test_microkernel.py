@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from itertools import product
 
 import numba
 import numpy as np
@@ -13,6 +14,7 @@ from breve.blob import aligned_zeros
 from breve.kernels.microkernel import (
     ACCUMULATE,
     BIAS,
+    FAR_B,
     INSTRUCTION_SETS,
     RELU,
     STREAM,
@@ -134,13 +136,13 @@ def test_what_is_fetched_makes_no_difference(isa, dtype, k):
     n, taps, rng = tile_columns(dtype, isa) + 3, 2, np.random.default_rng(k)
     for m in (1, tile_rows(isa) + 1, 20 * tile_rows(isa) - 1):  # of 16 tiles on, rows farther away are fetched
         a, b = rng.standard_normal(taps * k * m).astype(dtype), rng.standard_normal(taps * k * 2 * n).astype(dtype)
-        c = np.zeros((2, m, n), dtype)
-        for fetches_k in (False, True):
+        c = np.zeros((4, m, n), dtype)
+        for out, (fetches_k, flags) in zip(c, product((False, True), (0, FAR_B)), strict=True):
             run(
                 brgemm_address(dtype, isa, fetches_k), m, n, k, taps, a, 0, 1, m, b, 0, 2 * n, tile_columns(dtype, isa),
-                c[int(fetches_k)].reshape(-1), 0, n, np.array([0, 0, k * m, k * 2 * n]), np.zeros(0, dtype), 0,
+                out.reshape(-1), 0, n, np.array([0, 0, k * m, k * 2 * n]), np.zeros(0, dtype), flags,
             )  # fmt: skip
-        np.testing.assert_array_equal(*c)
+        assert (c == c[0]).all()
         expected = a.reshape(-1, m).astype("d").T @ b.reshape(-1, 2 * n)[:, :n].astype("d")
         np.testing.assert_allclose(c[0], expected, atol=1e3 * np.finfo(dtype).eps)
 
@@ -220,6 +222,15 @@ def test_text_has_as_many_fmas_as_the_tile_and_no_spills_in_its_loops(name, fetc
         assert all(VECTOR[name] in line for line in multiply_adds), tile
         loops = [block for block in re.split(r"^\.LBB\w+:", body, flags=re.M) if re.search(MULTIPLY_ADD, block, re.M)]
         assert not re.search(STACK, "\n".join(loops), re.M), tile
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+def test_text_fetches_two_lines_of_b_in_the_steps_written_out(name):
+    isa = INSTRUCTION_SETS[name]
+    for tile, body in tile_functions(assembly(emit_brgemm, "f", isa=isa)).items():
+        fetches = len(re.findall(r"^\s+prefetcht1\s", body, re.M))
+        parts = parts_of_sum(isa, *map(int, re.findall(r"\d+", tile)))
+        assert fetches == (parts if parts > 1 else 2) + 1, tile  # and in those that are left over
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2"])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from breve.kernels.microkernel import STREAM, host_processor
+from breve.kernels.microkernel import FAR_B, STREAM, host_processor
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.threads import physical_cores
 
@@ -33,6 +33,7 @@ FAR = (
     "graniterapids",
 )
 """Intel's Xeons, by LLVM's names."""
+FAR_BYTES = 4 << 20  # of weights, beside what they are multiplied by
 SHARE = 1 / 2  # of what there is. Less may be found in it by what comes next
 
 
@@ -58,6 +59,14 @@ def third_level_is_far() -> bool:
 def least_bytes() -> float:
     """What is read and written must be so large together."""
     return SHARE * cache_bytes()
+
+
+def far_flag(size: int) -> int:
+    """FAR_B if so many bytes of weights, which pass block after block, do not stay in the second-level cache, else 0.
+
+    A product with the weights of 512 channels by Winograd takes 0.85 of its time so, on a Zen 4.
+    """
+    return FAR_B if size >= FAR_BYTES else 0
 
 
 def stream_flag(x: np.ndarray, out: np.ndarray) -> int:

@@ -50,7 +50,7 @@ from breve.kernels.convolution.strassen_kernels import (
 from breve.kernels.convolution.taps import Axis, Phase, backward_axis, forward_axis
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
-from breve.kernels.streaming import stream_flag
+from breve.kernels.streaming import far_flag, stream_flag
 from breve.kernels.threads import physical_cores, threads_for
 
 A = ((1, 0, 0, 1), (0, 0, 1, 1), (1, 0, 0, 0), (0, 0, 0, 1), (1, 1, 0, 0), (-1, 0, 1, 0), (0, 1, 0, -1))
@@ -206,7 +206,7 @@ def _plan(
         quads, h.size, w.size, channels[0], *out_shape, channels[1], of_h.count, of_w.count, of_h.start, of_w.start,
         h.step, w.step, h.scale, w.scale, c, j, taps_h, taps_w, taps_h * taps_w, band, -(-of_h.count // band), nr,
         panels, panel, len(inputs) * of_w.count * taps_w * chunk + LINE, panels * panel + LINE, pixels * j_pad + LINE,
-        panels * pixels * nr + LINE, j_pad, chunk,
+        panels * pixels * nr + LINE, far_flag(POINTS * panels * panel * np.dtype(dtype).itemsize), j_pad, chunk,
     )  # type: ignore[call-arg]  # fmt: skip  # two axes: their shapes have two elements
     columns = [shift for _, shift in of_w.taps]
     order = [tap_h * kernel_w + tap_w for (tap_h,), _ in of_h.taps for (tap_w,), _ in of_w.taps]

@@ -68,6 +68,8 @@ class Sizes(NamedTuple):
     m_point: int
     w_point: int
     """Distance between points in v, u, m and w: a power of 2 would have all fall into one set of a cache."""
+    far_u: int
+    """FAR_B where u is too much for a second-level cache, else 0."""
     m_pixel: int
     chunk: int
     """Channels that are transformed, then multiplied."""
@@ -121,7 +123,7 @@ def _band(task, worker, x, u, bias, relu, y, s, shifts, code, offsets, v, m):
                 u0 = p * s.u_point + (c * s.taps + tap * size) * s.nr
                 call(
                     code.gemm, count, s.j, size, 1, v[worker], v0, size, 1, u, u0, s.nr, s.panel, m[worker],
-                    p * s.m_point, s.m_pixel, offsets, 0, bias, 0, ACCUMULATE if tap + c > 0 else 0,
+                    p * s.m_point, s.m_pixel, offsets, 0, bias, 0, s.far_u | (ACCUMULATE if tap + c > 0 else 0),
                 )  # fmt: skip
     for pixel in range(count):
         call(

@@ -48,7 +48,7 @@ def _block(task, worker, x, u, bias, relu, y, s, code, offsets, v, m, edge):
             call(
                 code.gemm, high - low, s.k, min(s.depth, s.c - c), 1, v[worker], p * s.v_point + low * s.c_pad + c,
                 s.c_pad, 1, u, (group * s.n * s.n + p) * s.u_point + c * s.nr, s.nr, s.c * s.nr, m[worker],
-                p * s.m_point + low * s.k_pad, s.k_pad, offsets, 0, bias, 0, ACCUMULATE if c > 0 else 0,
+                p * s.m_point + low * s.k_pad, s.k_pad, offsets, 0, bias, 0, s.far_u | (ACCUMULATE if c > 0 else 0),
             )  # fmt: skip
     for t in range(count):
         from_points(

@@ -63,6 +63,8 @@ class Sizes(NamedTuple):
     """Distance between points in v, m and w."""
     u_point: int
     """Distance between points in u."""
+    far_u: int
+    """FAR_B where u is too much for a second-level cache, else 0."""
     by_outputs: bool
     """Tiles are few and weights many: all tiles and some panels of outputs at a time, not the other way round."""
     chunk: int

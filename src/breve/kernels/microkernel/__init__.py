@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, RELU, STREAM, emit_brgemm
+from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, FAR_B, RELU, STREAM, emit_brgemm
 from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
@@ -36,6 +36,7 @@ from breve.kernels.microkernel.vectors import LINE_BYTES
 __all__ = [
     "ACCUMULATE",
     "BIAS",
+    "FAR_B",
     "FETCH",
     "INSTRUCTION_SETS",
     "RELU",

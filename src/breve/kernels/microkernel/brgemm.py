@@ -16,7 +16,7 @@ from llvmlite import ir
 from breve.kernels.microkernel.instruction_sets import InstructionSet
 from breve.kernels.microkernel.vectors import I64, INTEGERS, LINE_BYTES, Vectors, counted_loop, i64, local, opaque
 
-ACCUMULATE, BIAS, RELU, STREAM = 1, 2, 4, 8  # bits of `flags`
+ACCUMULATE, BIAS, RELU, STREAM, FAR_B = 1, 2, 4, 8, 16  # bits of `flags`
 FAR_STEPS, FAR_TILES = 256, 16
 """A tile of fewer steps of k times vectors is done before rows of A come from memory, after some 0.1 us.
 
@@ -25,7 +25,8 @@ Then they are fetched three tiles ahead, if there are so many: with k = 64 and 3
 STEPS = 4
 """Steps of k written out, one of which fetches a line of the next panel of B.
 
-They beat a fetch with each step by 2 to 7 %, and by up to 15 % where another thread has a share of the core.
+They beat a fetch with each step by 2 to 7 %, and by up to 15 % where another thread has a share of the core. Two of
+them fetch where B is far.
 """
 C_ROWS = 2
 """Rows of C that are fetched with each line of k.
@@ -63,10 +64,15 @@ class Operand:
 
 @dataclass
 class Ahead:
-    """What a tile fetches while it multiplies: how far on in A and in B, and how many rows of C (0 if streamed)."""
+    """What a tile fetches while it multiplies: how far on in A and in B, and how many rows of C (0 if streamed).
+
+    Of the steps of k written out one fetches `b` on; where B is far another one as well, else `far_b` is 0: a line that
+    was just read. A branch there had LLVM emit the loop twice.
+    """
 
     a: ir.Value
     b: ir.Value
+    far_b: ir.Value
     c: Operand
     c_rows: ir.Value
 
@@ -114,7 +120,7 @@ class Tile:
         cells = [(i, j) for i in range(self.rows) for j in range(self.vectors)]
         sums = [{cell: local(q, v.vector) for cell in cells} for _ in range(self.parts)]
         reach = self._reach(tiles, k, taps, a_row)
-        streams = q.icmp_unsigned("!=", q.and_(flags, i64(STREAM)), i64(0))
+        streams, is_far = (q.icmp_unsigned("!=", q.and_(flags, i64(bit)), i64(0)) for bit in (STREAM, FAR_B))
         c_rows = q.select(streams, i64(0), i64(self.rows))
         body = q.append_basic_block("body")
         q.branch(body)
@@ -122,7 +128,8 @@ class Tile:
         with counted_loop(q, tiles) as tile:
             first = q.mul(tile, i64(self.rows))
             tiles_before = q.udiv(row, i64(self.rows + 1))  # they are higher by one row
-            next_b = q.add(b_panel, self._share(q.add(tiles_before, tile), b_k))
+            next_b = q.add(b_panel, self._share(q.add(tiles_before, tile), b_k, is_far))
+            far_b = q.select(is_far, next_b, i64(0))
             c_tile = Operand(q.gep(c, [q.mul(first, c_row)]), row=c_row)
             for part in sums:
                 for variable in part.values():
@@ -133,7 +140,7 @@ class Tile:
                 a_tap, b_tap = q.gep(a, [a_offset]), q.gep(b, [b_offset])
                 share = q.and_(k, i64(-self.line))  # elements that each row fetches of the next k
                 behind = q.add(q.mul(k, a_k), q.mul(q.add(row, first), share))
-                ahead = Ahead(behind if self.fetches_k else reach, next_b, c_tile, c_rows)
+                ahead = Ahead(behind if self.fetches_k else reach, next_b, far_b, c_tile, c_rows)
                 self._sum_over_k(sums, k, tap, Operand(a_tap, row=a_row, k=a_k), Operand(b_tap, k=b_k), ahead)
             self._merge(sums)
             self._finish(sums[0], c_tile, bias, flags)
@@ -147,10 +154,10 @@ class Tile:
         is_far = q.and_(is_short, q.icmp_signed(">=", tiles, i64(FAR_TILES)))
         return q.mul(a_row, q.select(is_far, i64(3 * self.rows), i64(self.rows)))
 
-    def _share(self, tile: ir.Value, b_k: ir.Value) -> ir.Value:
-        """Where in each `unrolled` rows of a panel of B the line lies that a tile fetches."""
+    def _share(self, tile: ir.Value, b_k: ir.Value, is_far: ir.Value) -> ir.Value:
+        """Where in each `unrolled` rows of a panel of B, or in half of them, the line lies that a tile fetches."""
         q, lines = self.q, len(self.line_starts)
-        number = q.urem(tile, i64(self.unrolled * lines))
+        number = q.urem(tile, q.select(is_far, i64(max(1, self.unrolled // 2) * lines), i64(self.unrolled * lines)))
         return q.add(q.mul(q.udiv(number, i64(lines)), b_k), q.mul(q.urem(number, i64(lines)), i64(self.line)))
 
     def _fetch_c(self, line: ir.Value, ahead: Ahead) -> None:
@@ -170,14 +177,16 @@ class Tile:
         q.store(i64(0), a_index)
         q.store(b.start, b_pointer)
 
-        def step(part: dict, fetches: bool) -> None:
+        fetched = {0: ahead.b, STEPS // 2: ahead.far_b}
+
+        def step(part: dict, number: int = 0) -> None:
             b_row = [self.v.load(q, q.gep(q.load(b_pointer), [i64(j * self.v.lanes)])) for j in range(self.vectors)]
             for i in range(self.rows):
                 element = self.v.broadcast(q, q.load(q.gep(a_rows[i], [q.load(a_index)])))
                 for j in range(self.vectors):
                     q.store(self.v.multiply_add(q, element, b_row[j], q.load(part[i, j])), part[i, j])
-            if fetches:
-                self.v.prefetch(q, q.gep(q.load(b_pointer), [ahead.b]), level=2)
+            if number in fetched:
+                self.v.prefetch(q, q.gep(q.load(b_pointer), [fetched[number]]), level=2)
             q.store(opaque(q, q.add(q.load(a_index), a.k)), a_index)
             q.store(q.gep(q.load(b_pointer), [b.k]), b_pointer)
 
@@ -197,10 +206,10 @@ class Tile:
             steps = sums * self.unrolled
             with counted_loop(q, q.udiv(count, i64(len(steps)))):
                 for i, part in enumerate(steps):
-                    step(part, fetches=i % self.unrolled == 0)
+                    step(part, i % self.unrolled)
             if len(steps) > 1:
                 with counted_loop(q, q.urem(count, i64(len(steps)))):
-                    step(sums[0], fetches=True)
+                    step(sums[0])
 
     def _merge(self, sums: list[dict]) -> None:
         q = self.q
