@@ -24,6 +24,11 @@ from breve.kernels.threads import inline, inline_parallel
 
 LINE = 16  # integers from one worker's run to the next: two cache lines, which are fetched in pairs
 MASK = (1 << 32) - 1
+TAKES = 32
+"""Times that a worker takes tasks from its run: with each its stores must be finished, and those past the caches are slow.
+
+One by one, rows of depthwise convolutions took up to 1.1 times as long.
+"""
 
 _I64 = ir.IntType(64)
 _THUNK = ir.FunctionType(ir.VoidType(), [_I64, _I64, _I64])
@@ -86,15 +91,14 @@ def _run(first, last):
 
 
 @inline
-def _next_task(runs, worker):
-    """Take the first task of one's own run; -1 if it is empty."""
+def _next_tasks(runs, worker, most):
+    """Take up to `most` tasks from the beginning of one's own run: return the first, and that after the last."""
     while True:
         run = _load(runs, worker * LINE)
         first, last = run & MASK, run >> 32
-        if first >= last:
-            return -1
-        if _replace(runs, worker * LINE, run, _run(first + 1, last)):
-            return first
+        end = min(first + most, last)
+        if first >= last or _replace(runs, worker * LINE, run, _run(end, last)):
+            return first, end
 
 
 @inline
@@ -127,13 +131,14 @@ def _drive(thunk, args, count, workers):
     runs = np.empty(workers * LINE, np.int64)
     for worker in range(workers):
         runs[worker * LINE] = _run(count * worker // workers, count * (worker + 1) // workers)
+    most = max(1, count // (TAKES * workers))
     for worker in prange(workers):
         flush_denormals()  # the thread may be one that another library started
         while True:
-            task = _next_task(runs, worker)
-            if task >= 0:
+            first, end = _next_tasks(runs, worker, most)
+            for task in range(first, end):
                 _call_thunk(thunk, args, task, worker)
-            elif not _take_over(runs, worker, workers):
+            if first >= end and not _take_over(runs, worker, workers):
                 break
         _finish_stores()
 
