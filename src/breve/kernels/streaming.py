@@ -71,6 +71,7 @@ def far_flag(size: int) -> int:
 
 def stream_flag(x: np.ndarray, out: np.ndarray) -> int:
     """STREAM if `x` and `out` together are large and the rows of `out` are whole cache lines, else 0."""
-    row_bytes, whole = out.shape[-1] * out.itemsize, (out.ctypes.data, *out.strides[:-1])
-    is_aligned = row_bytes % LINE_BYTES == 0 and all(number % LINE_BYTES == 0 for number in whole)
-    return STREAM if is_aligned and x.nbytes + out.nbytes >= least_bytes() else 0
+    if x.nbytes + out.nbytes < least_bytes():
+        return 0
+    whole = out.shape[-1] * out.itemsize, out.ctypes.data, *out.strides[:-1]
+    return STREAM if all(number % LINE_BYTES == 0 for number in whole) else 0

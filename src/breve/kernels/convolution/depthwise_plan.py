@@ -25,8 +25,8 @@ PIXELS_WEIGHTS = 7  # the same for the gradient of weights, whose sums are the t
 FETCHED_SHARE = 1 / 2
 """Of what is too much for the third-level cache: from there on x and y are fetched.
 
-Where it is shared with others, 12 MB may not be found there: 512x14 took up to twice the time. Where they are, it costs
-nothing.
+Where it is shared with others, 12 MB may not be found there: 512x14 took up to twice the time on a Zen 3. With AVX-512,
+where half as many loads wait for them, fetching them cost 5 to 15 % on a Zen 4; gradients of weights gained 3.
 """
 STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
 
@@ -130,7 +130,9 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     pixels = math.prod(g.in_shape) + math.prod(g.out_shape)
     size = g.batch * g.num_output * pixels * np.dtype(dtype).itemsize
     seldom = pass_name == "backward_weights" and max(g.stride) > 1  # up to a fifth faster as if near, even if it is not
-    near, fetches = size < least_bytes() or seldom, size >= FETCHED_SHARE * least_bytes() and not seldom
+    isa = microkernel.host_instruction_set()
+    share = 1 if line_vectors(isa) == 1 and pass_name != "backward_weights" else FETCHED_SHARE
+    near, fetches = size < least_bytes() or seldom, size >= share * least_bytes() and not seldom
     line = LINE_BYTES // np.dtype(dtype).itemsize
     lines = math.gcd(4, g.num_output // line) if near and g.num_output % line == 0 else 1
     forward = pass_name != "backward_data"

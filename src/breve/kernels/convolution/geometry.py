@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 
 from breve.errors import LayerError
 
@@ -44,12 +45,12 @@ class ConvGeometry:
                 found=f"{self.out_shape}",
             )
 
-    @property
+    @cached_property
     def extent(self) -> tuple[int, ...]:
         """Pixels that a dilated kernel spans: dilation (kernel - 1) + 1."""
         return tuple(d * (k - 1) + 1 for d, k in zip(self.dilation, self.kernel, strict=True))
 
-    @property
+    @cached_property
     def out_shape(self) -> tuple[int, ...]:
         """Spatial shape of the output."""
         return tuple(
@@ -57,12 +58,12 @@ class ConvGeometry:
             for i, p, e, s in zip(self.in_shape, self.pad, self.extent, self.stride, strict=True)
         )
 
-    @property
+    @cached_property
     def is_1x1(self) -> bool:
         """Kernel 1, stride 1, no pad: the column matrix is the input itself."""
         return all(k == s == 1 and p == 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
 
-    @property
+    @cached_property
     def flops(self) -> int:
         """Multiplications and additions of one plain pass."""
         return (
