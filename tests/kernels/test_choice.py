@@ -51,6 +51,24 @@ def test_strassens_products_cost_more_where_the_third_level_cache_is_far(pass_na
     assert costs[0] < costs[1]
 
 
+@pytest.mark.parametrize("pass_name", PASSES)
+def test_transforms_cost_less_beside_multiplications_that_take_two_cycles(pass_name, monkeypatch):
+    costs = []
+    for at_once in (32, 64):
+        monkeypatch.setattr(choice.microkernel, "multiplied_bytes", lambda isa, at_once=at_once: at_once)
+        costs.append(choice.cost("winograd", WIDE, np.float32, pass_name))
+    assert costs[0] < costs[1]
+
+
+def test_large_sums_of_weights_cost_strassens_products_more(monkeypatch):
+    g, costs = geometry(16, 512, 512, (14, 14), 1), []
+    for least in (2 << 20, 1 << 40):
+        monkeypatch.setattr(choice, "FAR_SUMS_BYTES", least)
+        costs.append([choice.cost("strassen", g, np.float32, pass_name) for pass_name in PASSES])
+    assert costs[0][:2] == costs[1][:2]
+    assert costs[0][2] > costs[1][2]
+
+
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_named_algorithm_is_taken_where_it_computes_the_pass(name):
     set_algorithm(name)

@@ -27,7 +27,7 @@ from breve.kernels.threads import physical_cores
 
 MODES = ("fast", "exact")
 TRANSFORM = {4: 13.0, 5: 18.0, 6: 19.0, 7: 21.0, 8: 20.0}
-"""Cost of one point of one channel of a tile in Winograd's transforms, by n, where vectors are 64 bytes.
+"""Cost of one point of one channel of a tile in Winograd's transforms, by n, where 64 bytes are multiplied at once.
 
 Half of it, for memory, is the same for all; the other half is in proportion to them, as multiplications take longer.
 """
@@ -37,7 +37,7 @@ PASSING = 0.1
 A block of larger tiles has fewer, so the weights pass more often: F(5, 3) gains 3 % less than it saves.
 """
 WEIGHTS = 20.0
-"""Cost of one point of one pair of channels when weights are transformed, where vectors are 64 bytes.
+"""Cost of one point of one pair of channels when weights are transformed, where 64 bytes are multiplied at once.
 
 It is in proportion to their size: most of it is to turn them over, one by one, and multiplications take longer.
 """
@@ -62,9 +62,9 @@ SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are
 FAR_SUMS, FAR_SUMS_BYTES = 15.0, 2 << 20
 """Cost of one point of a weight for each block of pixels that is added to it, where all of them are so large.
 
-Then they pass through the third-level cache: with two cores of a Zen 4 gradients of 512 to 1024 channels took 1.05 to 1.2
-times as long as by a plain product.
+Then they pass through the third-level cache: on a Zen 4 512 to 1024 channels took 1.05 to 1.2 times as long.
 """
+APART = 1.3  # times as much cost both in a gradient of data with a stride, phase by phase: on a Zen 4, 256 channels
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
 
@@ -158,8 +158,9 @@ def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float
     assert blocks is not None  # or it had been refused
     n = outputs + blocks.taps - 1
     isa = microkernel.host_instruction_set()
-    transform = TRANSFORM[n] * (0.5 + 0.5 * isa.vector_bytes / LINE_BYTES)
-    weights = (BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS) * isa.vector_bytes / LINE_BYTES
+    at_once = microkernel.multiplied_bytes(isa) / LINE_BYTES
+    transform = TRANSFORM[n] * (0.5 + 0.5 * at_once)
+    weights = (BLOCK_WEIGHTS if blocks.in_step > 1 else WEIGHTS) * at_once
     lanes = isa.lanes(dtype)
     c, k = (
         -(-channels // g.group * step**2 // lanes) * lanes
@@ -192,6 +193,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             weight += FAR_SUMS * s.quads * s.bands
         transforms = point * (seen * s.c + OUTPUT * out * s.j) + weight * weights
         transforms *= SUMS if (is_short or is_far) and pass_name == "backward_weights" else 1.0
+        transforms *= APART if pass_name == "backward_data" and max(g.stride) > 1 else 1.0
         work = POINTS * (products + transforms)
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores

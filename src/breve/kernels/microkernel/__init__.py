@@ -26,6 +26,7 @@ from breve.kernels.microkernel.instruction_sets import (
     InstructionSet,
     host_instruction_set,
     host_processor,
+    multiplied_bytes,
 )
 from breve.kernels.microkernel.maximum import emit_maximum
 from breve.kernels.microkernel.normalisation import SECOND, STREAM_FIRST, STREAM_SECOND, emit_normalisation
@@ -54,6 +55,7 @@ __all__ = [
     "host_instruction_set",
     "host_processor",
     "maximum_address",
+    "multiplied_bytes",
     "normalisation_address",
     "tile_columns",
     "tile_rows",

@@ -15,6 +15,8 @@ import numpy as np
 
 from breve.errors import UnsupportedError, did_you_mean
 
+HALVED = ("znver4",)  # processors that multiply a vector of 64 bytes in two halves, by LLVM's names
+
 
 @dataclass(frozen=True)
 class InstructionSet:
@@ -74,6 +76,11 @@ def host_processor() -> str:
     import llvmlite.binding as llvm
 
     return str(llvm.get_host_cpu_name())
+
+
+def multiplied_bytes(isa: InstructionSet) -> int:
+    """Bytes of a vector that a pipeline of this processor multiplies at once."""
+    return isa.vector_bytes // 2 if isa.vector_bytes == 64 and host_processor() in HALVED else isa.vector_bytes
 
 
 def runs_here(isa: InstructionSet) -> bool:

@@ -25,9 +25,8 @@ from breve.kernels.threads import inline, inline_parallel
 LINE = 16  # integers from one worker's run to the next: two cache lines, which are fetched in pairs
 MASK = (1 << 32) - 1
 TAKES = 32
-"""Times that a worker takes tasks from its run: with each its stores must be finished, and those past the caches are slow.
-
-One by one, rows of depthwise convolutions took up to 1.1 times as long.
+"""Times that a worker takes tasks from its run. With each its stores must be finished, slow ones past the caches too:
+one by one, rows of depthwise convolutions took up to 1.1 times as long.
 """
 
 _I64 = ir.IntType(64)
