@@ -8,6 +8,7 @@ Parameters and blobs of any other rank lie in C order.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -17,14 +18,23 @@ import numpy as np
 from breve.errors import LayerError
 
 ALIGNMENT_BYTES = 64  # one cache line, one AVX-512 vector
+PAGE_BYTES = 4096
+STEP_BYTES = 25 * ALIGNMENT_BYTES
+"""From where in a page one large array begins to where the next one does, so that all lines come in turn."""
+_places = itertools.count(0, STEP_BYTES)
 
 
 def aligned_zeros(size: int, dtype: Any) -> np.ndarray:
-    """A zeroed 1-d array of `size` elements whose first one lies on a cache line."""
-    item_bytes = np.dtype(dtype).itemsize
-    raw = np.zeros(size * item_bytes + ALIGNMENT_BYTES, np.uint8)
-    skip_bytes = -raw.ctypes.data % ALIGNMENT_BYTES
-    return raw[skip_bytes : skip_bytes + size * item_bytes].view(dtype)
+    """A zeroed 1-d array of `size` elements whose first one lies on a cache line, of large arrays on another one each.
+
+    They would all begin with a page. With 512 or 1024 channels the pixels of a layer's both sides then meet in one set
+    of a first-level cache, and small depthwise convolutions took 1.05 to 1.4 times as long.
+    """
+    size_bytes = size * np.dtype(dtype).itemsize
+    unit, place = (PAGE_BYTES, next(_places)) if size_bytes >= PAGE_BYTES else (ALIGNMENT_BYTES, 0)
+    raw = np.zeros(size_bytes + unit, np.uint8)
+    skip_bytes = (place - raw.ctypes.data) % unit
+    return raw[skip_bytes : skip_bytes + size_bytes].view(dtype)
 
 
 class Storage:
