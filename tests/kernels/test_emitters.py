@@ -25,7 +25,7 @@ CHANNELS = [1, 3, 8, 15, 16, 17, 33]
 NEAR = {np.float32: 2e-5, np.float64: 1e-13}
 RUNS = [
     Run(pixels=4, taps=3, stride=1, step=1, first=0, last=6),
-    Run(pixels=3, taps=3, stride=2, step=1, first=1, last=6),
+    Run(pixels=3, taps=3, stride=2, step=1, first=1, last=6, fetch_level=1),
     Run(pixels=2, taps=5, stride=1, step=2, first=2, last=8),
     Run(pixels=1, taps=1, stride=1, step=1, first=0, last=1),
     Run(pixels=2, taps=3, stride=1, step=1, first=4, last=4),
@@ -276,6 +276,14 @@ def test_depthwise_text_has_a_streaming_store_for_each_vector_of_a_line(name):
     isa, run = INSTRUCTION_SETS[name], RUNS[0]
     text = assembly(emit_correlate, "f", run, isa=isa)
     assert len(re.findall(r"^\s+vmovntps\s", text, re.M)) == run.pixels * line_vectors(isa)
+
+
+@pytest.mark.parametrize("level", [1, 2])
+def test_depthwise_text_fetches_x_of_the_next_row_into_the_level_that_the_run_says(level):
+    run = RUNS[1]._replace(fetch_level=level)
+    text = assembly(emit_correlate, "f", run, isa=INSTRUCTION_SETS["avx512"])
+    assert len(re.findall(rf"^\s+prefetcht{level - 1}\s", text, re.M)) == run.pixels * run.stride
+    assert not re.findall(rf"^\s+prefetcht{2 - level}\s", text, re.M)
 
 
 @on_every_set

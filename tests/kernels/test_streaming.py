@@ -28,6 +28,14 @@ def test_what_goes_past_the_caches_depends_on_their_size(third_level_cache, text
     assert streaming.least_bytes() == bytes_ / 2
 
 
+@pytest.mark.parametrize(("text", "bytes_"), [("48K\n", 48 << 10), ("K", 32 << 10), (None, 32 << 10)])
+def test_size_of_the_first_level_cache(text, bytes_, tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming, "FIRST_SIZE_FILE", tmp_path / "size")
+    if text is not None:
+        (tmp_path / "size").write_text(text)
+    assert streaming.first_level_bytes.__wrapped__() == bytes_
+
+
 @pytest.mark.parametrize(("processor", "is_far"), [("znver5", False), ("alderlake", False), ("sapphirerapids", True)])
 def test_the_third_level_is_far_on_processors_with_a_network_of_cores(processor, is_far, monkeypatch):
     monkeypatch.setattr(streaming, "host_processor", lambda: processor)

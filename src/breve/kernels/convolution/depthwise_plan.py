@@ -17,7 +17,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import FETCH
 from breve.kernels.microkernel.depthwise import Run, line_vectors
 from breve.kernels.microkernel.vectors import LINE_BYTES
-from breve.kernels.streaming import least_bytes
+from breve.kernels.streaming import first_level_bytes, least_bytes
 
 PIXELS, MANY_PIXELS = 4, 14  # of a run, sums in registers; many are up to a third faster where there is room for them
 FEW_PIXELS = 2  # with a stride and no register to spare: 64x112 takes two thirds of the time with AVX2
@@ -27,6 +27,12 @@ FETCHED_SHARE = 1 / 2
 
 Where it is shared with others, 12 MB may not be found there: 512x14 took up to twice the time on a Zen 3. With AVX-512,
 where half as many loads wait for them, fetching them cost 5 to 15 % on a Zen 4; gradients of weights gained 3.
+"""
+STRIDED_BYTES = 48 << 10
+"""Of a first-level cache into which rows are fetched where there is a stride; for gradients of weights none are then.
+
+Both were better on a Zen 5, which has as much, the second by up to a fifth. On a Zen 4, with 32 KB, 64x112 and 128x56
+took 1.3 to 1.8 times as long forward, the weights' gradients 1.1 to 2.2 times.
 """
 STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
 
@@ -129,7 +135,7 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     """Order the pairs of phases, their runs of pixels and their taps, whose weights are `w_tap` elements each."""
     pixels = math.prod(g.in_shape) + math.prod(g.out_shape)
     size = g.batch * g.num_output * pixels * np.dtype(dtype).itemsize
-    seldom = pass_name == "backward_weights" and max(g.stride) > 1  # up to a fifth faster as if near, even if it is not
+    seldom = pass_name == "backward_weights" and max(g.stride) > 1 and first_level_bytes() >= STRIDED_BYTES
     isa = microkernel.host_instruction_set()
     share = 1 if line_vectors(isa) == 1 and pass_name != "backward_weights" else FETCHED_SHARE
     near, fetches = size < least_bytes() or seldom, size >= share * least_bytes() and not seldom
@@ -169,7 +175,8 @@ def _groups(
         count, start = min(pixels, phase.outputs - o), phase.in_first + o * phase.in_stride
         end = (count - 1) * phase.in_stride + (len(phase.taps) - 1) * phase.step + 1
         first, last = max(0, -start), min(end, in_size - start)
-        run = Run(count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last), fresh, lines)
+        sizes = count, len(phase.taps), phase.in_stride, phase.step, first, max(first, last)
+        run = Run(*sizes, fresh, _fetch_level(phase), lines)
         address = microkernel.depthwise_address(dtype, run, accumulate)
         if groups and groups[-1][0] == address:
             groups[-1] = address, groups[-1][1]._replace(runs=groups[-1][1].runs + 1)
@@ -177,6 +184,11 @@ def _groups(
             first_out = phase.first + o * phase.stride
             groups.append((address, RunGroup(start, first_out, 1, count * phase.in_stride, count)))
     return groups
+
+
+def _fetch_level(phase: Phase) -> int:
+    """Of the cache that x of the next row is fetched into: two rows with a stride, too much for a small first one."""
+    return 1 if phase.in_stride > 1 and first_level_bytes() >= STRIDED_BYTES else 2
 
 
 def _most_pixels(phase: Phase) -> int:

@@ -35,6 +35,8 @@ class Run(NamedTuple):
     last: int
     fresh: int = 1
     """Rows of x that the next row of pixels sees first."""
+    fetch_level: int = 2
+    """Of the cache that they are fetched into."""
     lines: int = 1
     """Cache lines of channels worked on together, if there are registers: a tenth to a quarter faster while near."""
 
@@ -211,7 +213,7 @@ def _each_line(q, v, a, run, vectors, body, writes):
             with q.if_then(fetches_x):
                 for row in range(run.fresh):
                     ahead = q.gep(x, [q.add(a.ahead, q.mul(a.ahead_row, i64(row)))])
-                    fetch(ahead, first, run.pixels * run.stride, a.x_col, level=1 if run.stride > 1 else 2)
+                    fetch(ahead, first, run.pixels * run.stride, a.x_col, level=run.fetch_level)
             with q.if_then(fetches_y):
                 fetch(q.gep(y, [a.y_ahead]), first, run.pixels, a.y_col, level=1 if writes else 2, write=writes)
             with q.if_else(q.icmp_signed(">=", left, i64(width))) as (full, tail):
