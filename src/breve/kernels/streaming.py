@@ -74,7 +74,7 @@ def least_bytes() -> float:
 def far_flag(size: int) -> int:
     """FAR_B if so many bytes of weights, which pass block after block, do not stay in the second-level cache, else 0.
 
-    A product with the weights of 512 channels by Winograd takes 0.85 of its time so, on a Zen 4.
+    3x3 convolutions of 512 channels by Winograd take 0.85 of their time so, on a Zen 4.
     """
     return FAR_B if size >= FAR_BYTES else 0
 

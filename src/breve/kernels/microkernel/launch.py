@@ -4,8 +4,8 @@ It does for long loop bodies what `prange` does, in half the time to compile: nu
 as part of three functions, one around the other; here it is compiled once, by itself, and called by its address.
 
 Each worker begins with a run of tasks, as long as the others' and in order, so that what one task reads or leaves
-behind is found by the next in the caches of one core. Who has finished his takes half of what another has left (Blumofe
-and Leiserson 1999, Journal of the ACM 46): a core that is slower, or busy with something else, has fewer tasks.
+behind is found by the next in the caches of one core. One that has finished its own takes half of what another has left
+(work stealing: Blumofe and Leiserson 1999, Journal of the ACM 46): a core that is slower, or busy with something else, has fewer tasks.
 """
 
 from __future__ import annotations
