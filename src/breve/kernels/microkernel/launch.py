@@ -5,7 +5,7 @@ as part of three functions, one around the other; here it is compiled once, by i
 
 Each worker begins with a run of tasks, as long as the others' and in order, so that what one task reads or leaves
 behind is found by the next in the caches of one core. One that has finished its own takes half of what another has left
-(work stealing: Blumofe and Leiserson 1999, Journal of the ACM 46): a core that is slower, or busy with something else, has fewer tasks.
+(work stealing: Blumofe and Leiserson 1999, Journal of the ACM 46): a core that is slower, or busy, has fewer tasks.
 """
 
 from __future__ import annotations
