@@ -58,12 +58,11 @@ WEIGHT_POINT = {"forward": (20.0, 10.0), "backward_data": (60.0, 38.0), "backwar
 
 For a forward pass it may have been kept; its gradient is summed in memory.
 """
-SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are shorter, or the third level is far
-FAR_SUMS, FAR_SUMS_BYTES = 15.0, 2 << 20
-"""Cost of one point of a weight for each block of pixels that is added to it, where all of them are so large.
-
-Then they pass through the third-level cache: on a Zen 4 512 to 1024 channels took 1.05 to 1.2 times as long.
+POINT_HALVED, OUTPUT_HALVED, WEIGHT_HALVED = 5.5, 1.2, 1.6
+"""The first two of a forward pass and of the data where a vector is multiplied in two halves, and the factor by which
+one of a weight costs more there.
 """
+SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are shorter, or the third level is far
 APART = 1.3  # times as much cost both in a gradient of data with a stride, phase by phase: on a Zen 4, 256 channels
 CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
 _mode = "fast"
@@ -180,7 +179,10 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The products, the transforms of what all rows of taps see and of all outputs, and that of the weights."""
     isa, total = microkernel.host_instruction_set(), 0.0
     is_short, is_far, lanes = isa.vector_bytes < LINE_BYTES, third_level_is_far(), isa.lanes(dtype)
-    point = POINT_FAR if is_far else POINT_OF_SHORT_VECTORS if is_short else POINT
+    weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
+    point, output = POINT_FAR if is_far else POINT_OF_SHORT_VECTORS if is_short else POINT, OUTPUT
+    if pass_name != "backward_weights" and microkernel.multiplied_bytes(isa) < isa.vector_bytes:
+        point, output, weight = POINT_HALVED, OUTPUT_HALVED, WEIGHT_HALVED * weight
     for s, shifts in plans(g, pass_name, dtype):
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
@@ -188,10 +190,7 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
             total += CLEARING * IMAGES**2 * out * s.j
             continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
-        weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
-        if pass_name == "backward_weights" and POINTS * weights * np.dtype(dtype).itemsize >= FAR_SUMS_BYTES:
-            weight += FAR_SUMS * s.quads * s.bands
-        transforms = point * (seen * s.c + OUTPUT * out * s.j) + weight * weights
+        transforms = point * (seen * s.c + output * out * s.j) + weight * weights
         transforms *= SUMS if (is_short or is_far) and pass_name == "backward_weights" else 1.0
         transforms *= APART if pass_name == "backward_data" and max(g.stride) > 1 else 1.0
         work = POINTS * (products + transforms)

@@ -4,8 +4,8 @@
 
 The micro-kernel takes both as they lie: the side with more channels runs along the vectors, the other is broadcast. To
 pack them would take about as long as to multiply them. Blocks of pixels are short, so that both sides of one stay in
-the second-level cache; while one is multiplied the next is fetched, of both sides: up to 1.5 times as fast where they
-come from memory.
+the second-level cache; while one is multiplied the next is fetched, of both sides and all of it: up to 1.5 times as
+fast where they come from memory.
 
 Blocks are dealt out to parts with sums of their own, which are added up in the order of the parts, so that the result
 does not depend on the threads.
@@ -49,6 +49,8 @@ class Sizes(NamedTuple):
     blocks: int
     parts: int
     nr: int
+    fetch: int
+    """FAR_B where that has a call fetch all of the next block: 64 channels on a Zen 4 then take 0.9 of their time."""
 
 
 def serves(g: ConvGeometry, dtype: Any) -> bool:
@@ -73,7 +75,7 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     blocks = -(-pixels // BLOCK)
     return Sizes(
         pixels, narrow, narrow_pixel, wide, wide_pixel, g.group, narrow_stride, wide_stride, blocks, _parts(g, dtype),
-        microkernel.tile_columns(dtype),
+        microkernel.tile_columns(dtype), microkernel.fetch_flag(narrow, dtype),
     )  # fmt: skip
 
 
@@ -103,6 +105,7 @@ def multiply_parts(narrow, wide, s, gemm, offsets, sums, workers):
 def _part(part, worker, narrow, wide, s, gemm, offsets, sums):
     begin, end = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
     for block in range(begin, end):
+        flags = s.fetch | (ACCUMULATE if block > begin else 0)
         first = block * BLOCK
         count = min(BLOCK, s.pixels - first)
         for group in range(s.group):
@@ -111,7 +114,7 @@ def _part(part, worker, narrow, wide, s, gemm, offsets, sums):
                 call(
                     gemm, s.narrow, min(s.nr, s.wide - j), count, 1, narrow, a, 1, s.narrow_pixel, wide,
                     first * s.wide_pixel + group * s.wide + j, s.wide_pixel, BLOCK * s.wide_pixel, sums[part],
-                    group * s.narrow * s.wide + j, s.wide, offsets, 0, wide, 0, ACCUMULATE if block > begin else 0,
+                    group * s.narrow * s.wide + j, s.wide, offsets, 0, wide, 0, flags,
                 )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, FAR_B, RELU, STREAM, emit_brgemm
+from breve.kernels.microkernel.brgemm import ACCUMULATE, BIAS, FAR_B, RELU, STEPS, STREAM, emit_brgemm
 from breve.kernels.microkernel.cache import cache_folder
 from breve.kernels.microkernel.call import call
 from breve.kernels.microkernel.compile import function_address
@@ -51,6 +51,7 @@ __all__ = [
     "call",
     "copy_address",
     "depthwise_address",
+    "fetch_flag",
     "function_address",
     "host_instruction_set",
     "host_processor",
@@ -113,6 +114,17 @@ def normalisation_address(dtype: Any, kind: str, isa: InstructionSet | None = No
     """Address of sums over rows of channels, or of what is computed of each row. See `normalisation.py`."""
     name = "normalisation"
     return function_address(emit_normalisation, name, np.dtype(dtype).char, kind, isa=isa or host_instruction_set())
+
+
+def fetch_flag(rows: int, dtype: Any, isa: InstructionSet | None = None) -> int:
+    """FAR_B if with it a call of so many rows of C fetches the whole next panel of B, and without it a part; else 0.
+
+    Each tile fetches every STEPS-th row of one of the panel's columns of cache lines, or with FAR_B two of STEPS.
+    """
+    isa = isa or host_instruction_set()
+    tiles = -(-rows // isa.tile_rows)
+    enough = STEPS * max(1, isa.tile_columns(dtype) * np.dtype(dtype).itemsize // LINE_BYTES)
+    return FAR_B if enough // 2 <= tiles < enough else 0
 
 
 def tile_columns(dtype: Any, isa: InstructionSet | None = None) -> int:
