@@ -60,13 +60,19 @@ def test_transforms_cost_less_beside_multiplications_that_take_two_cycles(pass_n
     assert costs[0] < costs[1]
 
 
-def test_large_sums_of_weights_cost_strassens_products_more(monkeypatch):
-    g, costs = geometry(16, 512, 512, (14, 14), 1), []
-    for least in (2 << 20, 1 << 40):
-        monkeypatch.setattr(choice, "FAR_SUMS_BYTES", least)
-        costs.append([choice.cost("strassen", g, np.float32, pass_name) for pass_name in PASSES])
-    assert costs[0][:2] == costs[1][:2]
-    assert costs[0][2] > costs[1][2]
+def test_strassens_points_cost_less_there_and_its_weights_more(monkeypatch):
+    isa = choice.microkernel.INSTRUCTION_SETS["avx512"]
+    monkeypatch.setattr(choice.microkernel, "host_instruction_set", lambda: isa)
+    monkeypatch.setattr(choice, "third_level_is_far", lambda: False)
+    many, few = geometry(16, 256, 256, (28, 28), 1), geometry(16, 1024, 1024, (7, 7), 1)
+    costs = []
+    for at_once in (32, 64):
+        monkeypatch.setattr(choice.microkernel, "multiplied_bytes", lambda isa, at_once=at_once: at_once)
+        costs.append([[choice.cost("strassen", g, np.float32, name) for name in PASSES] for g in (many, few)])
+    (halved_many, halved_few), (whole_many, whole_few) = costs
+    assert all(halved < whole for halved, whole in zip(halved_many[:2], whole_many[:2], strict=True))
+    assert halved_few[1] > whole_few[1]  # weights are transformed for few pixels
+    assert [halved_many[2], halved_few[2]] == [whole_many[2], whole_few[2]]
 
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))

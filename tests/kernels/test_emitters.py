@@ -10,6 +10,8 @@ from breve.blob import aligned_zeros
 from breve.kernels import microkernel
 from breve.kernels.convolution import strassen
 from breve.kernels.convolution.cook_toom import cook_toom
+from breve.kernels.convolution.depthwise_plan import _most_pixels, _rows_together, forward_phase
+from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import INSTRUCTION_SETS
 from breve.kernels.microkernel.compile import assembly
 from breve.kernels.microkernel.copy import emit_copy
@@ -244,7 +246,7 @@ def test_depthwise_run_is_the_sum_over_its_taps(isa, dtype, run, channels):
     room = w.shape[2]
     invoke(
         address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels + 1, len(x), channels, bias,
-        microkernel.FETCH, 1 << 40, 1 << 30,
+        microkernel.FETCH, 1 << 40, 1 << 30, 1 << 50, 0, 0, 0,
     )  # fmt: skip
     expected = np.tile(bias[:channels].astype(float), (run.pixels, 1))
     for pixel, tap, position in depthwise_pairs(run, inside):
@@ -265,10 +267,61 @@ def test_depthwise_run_streams_what_it_would_store(isa, dtype, run):
         flags = microkernel.RELU | flag
         invoke(
             address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels, len(x), channels, bias,
-            flags, 0, 0, 0,
+            flags, 0, 0, 0, 0, 0, 0,
         )  # fmt: skip
     np.testing.assert_array_equal(streamed, stored)
     assert stored.max() > 0
+
+
+@on_every_set
+@for_both_dtypes
+@pytest.mark.parametrize("run", RUNS, ids=str)
+@pytest.mark.parametrize("channels", [1, 16, 33])
+@pytest.mark.parametrize(("upper", "both", "lower"), [(1, 2, 1), (0, 2, 1), (1, 2, 0), (0, 1, 0), (1, 0, 1), (0, 0, 0)])
+def test_depthwise_runs_of_two_rows_are_the_sums_of_what_each_sees(isa, dtype, run, channels, upper, both, lower):
+    x, inside, w, bias = depthwise_arrays(run, dtype, channels, rows=upper + both + lower + 1)
+    y = np.full((2, run.pixels + 1, channels + 1), 7, dtype)
+    address = microkernel.depthwise_address(dtype, run._replace(rows=2), accumulate=False, isa=isa)
+    room = w.shape[2]
+    invoke(
+        address, 1, x, 0, x[0].size, channels, (w, run.taps * room), run.taps * room, room, y, 0, channels + 1, both,
+        channels, bias, microkernel.FETCH, 1 << 40, 1 << 30, 1 << 50, y[0].size, upper, lower,
+    )  # fmt: skip
+    expected = np.tile(bias[:channels].astype(float), (2, run.pixels, 1))
+    for pixel, tap, position in depthwise_pairs(run, inside):
+        for row in range(upper + both):
+            expected[0, pixel] += w[row + 1, tap, :channels].astype(float) * x[row, position]
+        for row in range(upper, upper + both + lower):
+            expected[1, pixel] += w[row, tap, :channels].astype(float) * x[row, position]
+    np.testing.assert_allclose(y[:, :-1, :channels], expected, rtol=0, atol=NEAR[dtype] * 10)
+    assert (y[:, -1] == 7).all()
+    assert (y[..., channels] == 7).all()
+
+
+@pytest.mark.parametrize("taps", [3, 5, 7])
+def test_depthwise_text_of_two_rows_keeps_its_sums_and_weights_in_registers(taps, monkeypatch):
+    isa = INSTRUCTION_SETS["avx512"]
+    monkeypatch.setattr(microkernel, "host_instruction_set", lambda: isa)
+    phase = forward_phase(ConvGeometry(1, 1, 1, (56, 56), (taps,) * 2, (1, 1), (taps // 2,) * 2, (1, 1)), 1)
+    assert _rows_together([phase], [phase]) == 2
+    pixels = _most_pixels(phase, 2)
+    text = assembly(emit_correlate, "f", Run(pixels, taps, 1, 1, 0, pixels + taps - 1, rows=2), isa=isa)
+    loops = [block for block in re.split(r"^\.LBB\w+:", text, flags=re.M) if re.search(MULTIPLY_ADD, block, re.M)]
+    whole = [block for block in loops if "%k1" not in block]  # for vectors of channels, not for the masked one
+    assert sum(len(re.findall(MULTIPLY_ADD, block, re.M)) for block in whole) == 4 * pixels * taps
+    assert not re.search(r"%zmm\d+, -?\d*\(%rsp\)|-?\d+\(%rsp\), .*%zmm", "\n".join(whole), re.M)
+
+
+def test_depthwise_takes_two_rows_where_the_registers_hold_them_and_rows_are_shared(monkeypatch):
+    def together(name, **sizes):
+        sizes = {"in_shape": (9, 9), "kernel": (3, 3), "stride": (1, 1), "pad": (1, 1), "dilation": (1, 1)} | sizes
+        monkeypatch.setattr(microkernel, "host_instruction_set", lambda: INSTRUCTION_SETS[name])
+        h, w = (forward_phase(ConvGeometry(1, 1, 1, **sizes), axis) for axis in (0, 1))
+        return _rows_together([h], [w])
+
+    assert [together(name) for name in ("avx512", "avx2", "neon", "generic")] == [2, 1, 1, 1]
+    assert together("avx512", stride=(2, 2)) == together("avx512", dilation=(2, 2), pad=(2, 2)) == 1
+    assert together("avx512", kernel=(1, 3)) == together("avx512", kernel=(3, 12), pad=(1, 6)) == 1
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2"])
@@ -297,7 +350,7 @@ def test_depthwise_gradient_is_added_to_the_weights(isa, dtype, run, channels):
     address = microkernel.depthwise_address(dtype, run, accumulate=True, isa=isa)
     invoke(
         address, 1, x, 0, x[0].size, channels, w, run.taps * room, room, y, 0, channels, len(x), channels, x,
-        microkernel.FETCH, 0, 0, 0,
+        microkernel.FETCH, 0, 0, 0, 0, 0, 0,
     )  # fmt: skip
     expected = before[..., :channels].astype(float)
     for pixel, tap, position in depthwise_pairs(run, inside):

@@ -20,6 +20,7 @@ from breve.kernels.microkernel import (
     STREAM,
     brgemm_address,
     call,
+    fetch_flag,
     host_instruction_set,
     tile_columns,
     tile_rows,
@@ -240,6 +241,18 @@ def test_text_has_a_streaming_store_for_each_whole_vector(name):
         whole = rows * (vectors - tile.endswith("masked"))
         stores = re.findall(r"^\s+vmovntps\s", body, re.M)
         assert len(stores) == whole, tile
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2"])
+def test_fetch_flag_is_set_where_that_has_a_call_fetch_all_of_a_panel(name, dtype):
+    """Each tile fetches a line with every fourth of its steps, or with FAR_B with every second."""
+    isa, steps = INSTRUCTION_SETS[name], 128
+    lines = steps * tile_columns(dtype, isa) * np.dtype(dtype).itemsize // 64
+    for rows in (1, 6, 12, 20, 32, 43, 48, 64, 90, 91, 128):
+        tiles = -(-rows // tile_rows(isa))
+        without, with_flag = (tiles * steps * share // STEPS for share in (1, 2))
+        expected = FAR_B if without < lines <= with_flag else 0
+        assert fetch_flag(rows, dtype, isa) == expected, rows
 
 
 def test_forced_instruction_set():

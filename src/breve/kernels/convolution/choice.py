@@ -10,8 +10,6 @@ import math
 from functools import lru_cache
 from typing import Any
 
-import numpy as np
-
 from breve.errors import UnsupportedError, did_you_mean
 from breve.kernels import microkernel
 from breve.kernels.convolution import few_channels, outer_products

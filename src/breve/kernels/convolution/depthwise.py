@@ -71,8 +71,8 @@ class Depthwise(Algorithm):
         parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
         sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
         _accumulate(
-            x, sums, top_diff.reshape(-1), weight_diff.reshape(len(weight_diff), -1), p.plane, p.phases[0], p.addresses,
-            p.groups, threads_for(self.geometry.flops // 2),
+            x, sums, top_diff.reshape(-1), weight_diff.reshape(len(weight_diff), -1), p.plane, p.phases[0],
+            p.addresses[0], p.groups, threads_for(self.geometry.flops // 2),
         )  # fmt: skip
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
@@ -109,29 +109,32 @@ class Depthwise(Algorithm):
 
 @launching
 def _correlate(x, w, y, s, phases, addresses, groups, bias, flags, workers):
-    """Row by row of all phases; while one is computed, the input rows that only the next one needs are fetched."""
-    launch(_row, s.batch * s.outputs, workers, (x, w, y, s, phases, addresses, groups, bias, flags))
+    """A row or two of all phases at a time; meanwhile the input rows that only the next ones need are fetched."""
+    tasks = s.batch * ((s.outputs + s.together - 1) // s.together)
+    launch(_rows, tasks, workers, (x, w, y, s, phases, addresses, groups, bias, flags))
 
 
 @inline
-def _row(work, worker, x, w, y, s, phases, addresses, groups, bias, flags):
-    image, o = work // s.outputs, work % s.outputs
-    fetch = s.fetch
+def _rows(work, worker, x, w, y, s, phases, addresses, groups, bias, flags):
+    tasks = (s.outputs + s.together - 1) // s.together
+    image, o, fetch = work // tasks, work % tasks * s.together, s.fetch
     for phase in phases:
         first_y, outputs, in_first, rows, w0, w_row, group0, count = phase
         if o < outputs:
-            base = in_first + o * s.in_stride
+            base, two = in_first + o * s.in_stride, s.together == 2 and o + 1 < outputs
             first, last = _rows_inside(base, rows, s)
+            upper, both, lower = _rows_of_two(base, rows, s) if two else (0, last - first, 0)
             x_row = (image * s.in_h + base + first * s.step) * s.in_w
             y_row = (image * s.out_h + first_y + o * s.stride) * s.out_w
-            ahead = ((rows - 1 - first) * s.step + 1) * s.in_w * s.channels
+            ahead = ((rows - 1 - first) * s.step + 1 + two) * s.in_w * s.channels
             for group in range(group0, group0 + count):
                 start_x, start_y, runs, in_step, pixels = groups[group]
                 call(
-                    addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
+                    addresses[int(two), group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
                     s.step * s.in_w * s.channels, s.channels, w, w0 + first * w_row, w_row, s.w_tap, y,
-                    (y_row + start_y) * s.channels, pixels * s.y_col, s.y_col, last - first, s.channels, bias, 0,
-                    flags | fetch, ahead, s.in_w * s.channels, pixels * s.y_col,
+                    (y_row + start_y) * s.channels, pixels * s.y_col, s.y_col, both, s.channels, bias, 0,
+                    flags | fetch, ahead, s.in_w * s.channels, pixels * s.y_col, s.stride * s.out_w * s.channels,
+                    upper, lower,
                 )  # fmt: skip
             fetch = 0
 
@@ -141,6 +144,14 @@ def _rows_inside(base, rows, s):
     """Which of `rows` rows of taps, the first at row `base` of the input, lie inside the image."""
     first = (max(0, -base) + s.step - 1) // s.step
     return first, max(first, min(rows, (s.in_h - 1 - base) // s.step + 1))
+
+
+@inline
+def _rows_of_two(base, rows, s):
+    """Of the input rows that two rows of outputs see: those of the upper one alone, of both, and of the lower one."""
+    upper, lower = 0 <= base < s.in_h, 0 <= base + rows < s.in_h
+    both = min(base + rows, s.in_h) - max(base + 1, 0)
+    return int(upper), max(0, both), int(lower)
 
 
 @launching
@@ -167,7 +178,7 @@ def _strip(work, worker, x, parts, y, s, phase, addresses, groups):
                 addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
                 s.step * s.in_w * s.channels, s.channels, parts[work], first * w_row, w_row, s.w_tap, y,
                 (y_row + start_y) * s.channels, pixels * s.channels, s.channels, last - first, s.channels, x, 0,
-                s.fetch, ahead, s.in_w * s.channels, s.out_w * s.channels,
+                s.fetch, ahead, s.in_w * s.channels, s.out_w * s.channels, 0, 0, 0,
             )  # fmt: skip
 
 
