@@ -45,6 +45,7 @@ def test_many_channels_are_multiplied_by_strassens_products_unless_exact(kernel,
 @pytest.mark.parametrize("pass_name", PASSES)
 def test_strassens_products_cost_more_where_the_third_level_cache_is_far(pass_name, monkeypatch):
     g, costs = geometry(16, 512, 512, (14, 14), 1), []
+    monkeypatch.setattr(choice.microkernel, "multiplied_bytes", lambda isa: isa.vector_bytes)
     for is_far in (False, True):
         monkeypatch.setattr(choice, "third_level_is_far", lambda is_far=is_far: is_far)
         costs.append(choice.cost("strassen", g, np.float32, pass_name))
