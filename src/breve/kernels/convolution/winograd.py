@@ -55,7 +55,10 @@ FAR_PART_BLOCK_BYTES = 1 << 20  # where the third-level cache is far: 1.03 to 1.
 FAR_BLOCK_FACTOR, FAR_WEIGHTS_BYTES = 2, 16 << 20
 """Times as many tiles in a block there, if transformed weights are so large: 512x28 1.05 to 1.13 times as fast."""
 LEAST_PART_BLOCK = 64  # tiles of such a block, or the sums would pass too often
-PART_SUMS_BYTES = 6 << 20  # those sums, if they stay near
+PART_SUMS_BYTES = 13 << 19
+"""Those sums at most, so that they stay near. 128x56 with stride 2, whose sums are 6.25 MB, takes 1.05 times as long in
+parts, but 0.8 of the time in spells, of seconds on a Zen 4, when what one core wrote is far from the other.
+"""
 ALL_SUMS_BYTES = 64 << 20  # those of all threads
 MANY_TILES = 6  # times as much as the sums take v and w of all tiles, so that adding up the parts is little
 FEW_TILES_BYTES = 12 << 20  # v of all tiles, if it stays in the third-level cache
