@@ -26,6 +26,8 @@ from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, launching
 
+PIECE = 32  # channels of a panel of weights that a task transforms: there may be but one panel, and many channels
+
 
 @launching
 def correlate(x, u, bias, relu, y, s, code, offsets, v, m, edge):
@@ -60,14 +62,28 @@ def _block(task, worker, x, u, bias, relu, y, s, code, offsets, v, m, edge):
 @launching
 def pack(weight, lie, u, s, transpose, workers):
     """u = G w G^T for all channels."""
-    launch(_pack, s.group * s.panels, workers, (weight, lie, u, s, transpose))
+    launch(_pack, s.group * _pieces(s), workers, (weight, lie, u, s, transpose))
+
+
+@inline
+def _pieces(s):
+    """Of all panels of weights of a group."""
+    return s.panels * ((s.c + PIECE - 1) // PIECE)
+
+
+@inline
+def _piece(number, s):
+    """Its panel, its channels from one to another, and where in a point it begins."""
+    panel, c = number % s.panels, number // s.panels * PIECE
+    return panel, c, min(s.c, c + PIECE), (panel * s.c + c) * s.nr
 
 
 @inline
 def _pack(task, worker, weight, lie, u, s, transpose):
-    group, panel = task // s.panels, task % s.panels
-    u0 = group * s.n * s.n * s.u_point + panel * s.c * s.nr
-    pack_panel(weight, lie, group, panel, 0, s.c, u, u0, s.u_point, s, transpose)
+    group = task // _pieces(s)
+    panel, first, last, at = _piece(task % _pieces(s), s)
+    u0 = group * s.n * s.n * s.u_point + at
+    pack_panel(weight, lie, group, panel, first, last, u, u0, s.u_point, s, transpose)
 
 
 @launching
@@ -119,7 +135,7 @@ def correlate_weights(x, dy, weight_diff, s, code, offsets, v, w, u, edge):
             count = min(s.block, s.tiles - first)
             launch(_both_tiles, count, workers, (first, x, dy, group, s, code, edge, v, w))
             launch(_sum_over_tiles, s.n * s.n * s.panels, workers, (first, count, x, s, code, offsets, v, w, u))
-        launch(_unpack, s.panels, workers, (group, u, weight_diff, s, code))
+        launch(_unpack, _pieces(s), workers, (group, u, weight_diff, s, code))
 
 
 @inline
@@ -143,8 +159,9 @@ def _sum_over_tiles(task, worker, first, count, x, s, code, offsets, v, w, u):
 
 
 @inline
-def _unpack(panel, worker, group, u, weight_diff, s, code):
-    unpack_panel(u, panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code)
+def _unpack(piece, worker, group, u, weight_diff, s, code):
+    panel, first, last, at = _piece(piece, s)
+    unpack_panel(u, at, s.u_point, weight_diff, group, panel, first, last, s, code)
 
 
 @launching
@@ -155,7 +172,7 @@ def correlate_weights_by_parts(x, dy, weight_diff, s, code, offsets, v, w, u, ed
     """
     for group in range(s.group):
         launch(_sum_part, len(u), len(v), (x, dy, group, s, code, offsets, v, w, u, edge))
-        launch(_unpack_sums, s.panels, len(v), (group, u, weight_diff, s, code))
+        launch(_unpack_sums, _pieces(s), len(v), (group, u, weight_diff, s, code))
 
 
 @inline
@@ -183,10 +200,11 @@ def _sum_part(part, worker, x, dy, group, s, code, offsets, v, w, u, edge):
 
 
 @inline
-def _unpack_sums(panel, worker, group, u, weight_diff, s, code):
+def _unpack_sums(piece, worker, group, u, weight_diff, s, code):
+    panel, first, last, at = _piece(piece, s)
     for p in range(s.n * s.n):
-        add_parts(u, p * s.u_point + panel * s.c * s.nr, s.c * s.nr)
-    unpack_panel(u[0], panel * s.c * s.nr, s.u_point, weight_diff, group, panel, s, code)
+        add_parts(u, p * s.u_point + at, (last - first) * s.nr)
+    unpack_panel(u[0], at, s.u_point, weight_diff, group, panel, first, last, s, code)
 
 
 @launching
@@ -219,4 +237,4 @@ def _chunk_of_gradients(chunk, worker, group, x, dy, weight_diff, s, code, offse
                     offsets, 0, x, 0, ACCUMULATE if t > low else 0,
                 )  # fmt: skip
     for panel in range(panels):
-        unpack_panel(u[worker], panel * s.c * s.nr, u_point, weight_diff, group, first + panel, s, code)
+        unpack_panel(u[worker], panel * s.c * s.nr, u_point, weight_diff, group, first + panel, 0, s.c, s, code)

@@ -281,17 +281,17 @@ def pack_panel(weight, lie, group, panel, first_c, last_c, u, u0, u_point, s, tr
 
 
 @inline_allocating
-def unpack_panel(u, u0, u_point, weight_diff, group, panel, s, code):
-    """Transform one panel of the weights' gradient back, some channels at a time, and add it."""
+def unpack_panel(u, u0, u_point, weight_diff, group, panel, first_c, last_c, s, code):
+    """Transform one panel of the weights' gradient back, channels `first_c` to `last_c`, some at a time, and add it."""
     taps, first = s.kernel * s.kernel, panel * s.nr
     columns = min(s.nr, s.k - first)
     block, turned = np.empty(CHANNELS * taps * s.nr, u.dtype), np.empty(CHANNELS * taps * s.nr, u.dtype)
-    for c in range(0, s.c, CHANNELS):
-        channels = min(CHANNELS, s.c - c)
+    for c in range(first_c, last_c, CHANNELS):
+        channels = min(CHANNELS, last_c - c)
         size = channels * taps
         call(
-            code.weights_from_points, u, u0 + c * s.nr, s.n * u_point, u_point, s.nr, block, 0, s.kernel * s.nr, s.nr,
-            taps * s.nr, channels * s.nr,
+            code.weights_from_points, u, u0 + (c - first_c) * s.nr, s.n * u_point, u_point, s.nr, block, 0,
+            s.kernel * s.nr, s.nr, taps * s.nr, channels * s.nr,
         )  # fmt: skip
         call(code.transpose, size, columns, block, 0, s.nr, turned, 0, size)
         for k in range(columns):
