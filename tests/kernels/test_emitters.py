@@ -8,7 +8,7 @@ import pytest
 
 from breve.blob import aligned_zeros
 from breve.kernels import microkernel
-from breve.kernels.convolution import strassen
+from breve.kernels.convolution import depthwise_plan, strassen
 from breve.kernels.convolution.cook_toom import cook_toom
 from breve.kernels.convolution.depthwise_plan import _most_pixels, _rows_together, forward_phase
 from breve.kernels.convolution.geometry import ConvGeometry
@@ -322,6 +322,15 @@ def test_depthwise_takes_two_rows_where_the_registers_hold_them_and_rows_are_sha
     assert [together(name) for name in ("avx512", "avx2", "neon", "generic")] == [2, 1, 1, 1]
     assert together("avx512", stride=(2, 2)) == together("avx512", dilation=(2, 2), pad=(2, 2)) == 1
     assert together("avx512", kernel=(1, 3)) == together("avx512", kernel=(3, 12), pad=(1, 6)) == 1
+
+
+def test_depthwise_gradients_of_weights_have_few_parts_where_sums_are_large_beside_the_data(monkeypatch):
+    for cores in (2, 6):
+        monkeypatch.setattr(depthwise_plan, "physical_cores", lambda cores=cores: cores)
+        assert depthwise_plan._parts(1000, 64 << 20, 1 << 10) == depthwise_plan.PARTS
+        assert depthwise_plan._parts(1000, 64 << 20, 200 << 10) == 8  # 10 would take a 32nd of the data
+        assert depthwise_plan._parts(1000, 1 << 20, 1 << 20) == cores
+        assert depthwise_plan._parts(1, 64 << 20, 1 << 10) == 1
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2"])

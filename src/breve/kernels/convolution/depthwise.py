@@ -14,7 +14,7 @@ from numba import prange
 from breve.kernels import microkernel
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.bias import add_bias_diff
-from breve.kernels.convolution.depthwise_plan import STRIPS, PassPlan, plan_pass
+from breve.kernels.convolution.depthwise_plan import PARTS, PassPlan, plan_pass
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import call
@@ -66,9 +66,9 @@ class Depthwise(Algorithm):
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
-        """Sums over strips of rows of each image, then their sum in a fixed order."""
+        """Sums over parts of the rows of all images, then their sum in a fixed order."""
         x, p = self._repeated(bottom_data).reshape(-1), self._plan("backward_weights")
-        parts, size = p.plane.batch * p.plane.strips, len(p.taps) * self._channels_pad
+        parts, size = p.plane.parts, len(p.taps) * self._channels_pad
         sums = scratch("w", parts * size, self.dtype).reshape(parts, size)
         _accumulate(
             x, sums, top_diff.reshape(-1), weight_diff.reshape(len(weight_diff), -1), p.plane, p.phases[0],
@@ -156,27 +156,28 @@ def _rows_of_two(base, rows, s):
 
 @launching
 def _accumulate(x, parts, y, weight_diff, s, phase, addresses, groups, workers):
-    """Strip by strip of rows, each with sums of its own; then their sum, tap by tap."""
-    launch(_strip, s.batch * s.strips, workers, (x, parts, y, s, phase, addresses, groups))
+    """Part by part of the rows, each with sums of its own; then their sum, tap by tap."""
+    launch(_part, s.parts, workers, (x, parts, y, s, phase, addresses, groups))
     launch(_add_tap, weight_diff.shape[1], workers, (parts, weight_diff, s.w_tap))
 
 
 @inline
-def _strip(work, worker, x, parts, y, s, phase, addresses, groups):
+def _part(part, worker, x, parts, y, s, phase, addresses, groups):
     _, _, in_first, rows, _, w_row, _, count = phase
-    image, strip = work // s.strips, work % s.strips
-    parts[work, :] = 0
-    for o in range(s.outputs * strip // s.strips, s.outputs * (strip + 1) // s.strips):
+    all_rows = s.batch * s.outputs
+    parts[part, :] = 0
+    for row in range(all_rows * part // s.parts, all_rows * (part + 1) // s.parts):
+        image, o = row // s.outputs, row % s.outputs
         base = in_first + o * s.in_stride
         first, last = _rows_inside(base, rows, s)
         x_row = (image * s.in_h + base + first * s.step) * s.in_w
-        y_row = (image * s.out_h + o) * s.out_w
+        y_row = row * s.out_w
         ahead = ((rows - 1 - first) * s.step + 1) * s.in_w * s.channels
         for group in range(count):
             start_x, start_y, runs, in_step, pixels = groups[group]
             call(
                 addresses[group], runs, x, (x_row + start_x) * s.channels, in_step * s.channels,
-                s.step * s.in_w * s.channels, s.channels, parts[work], first * w_row, w_row, s.w_tap, y,
+                s.step * s.in_w * s.channels, s.channels, parts[part], first * w_row, w_row, s.w_tap, y,
                 (y_row + start_y) * s.channels, pixels * s.channels, s.channels, last - first, s.channels, x, 0,
                 s.fetch, ahead, s.in_w * s.channels, s.out_w * s.channels, 0, 0, 0,
             )  # fmt: skip
@@ -191,16 +192,16 @@ def _add_tap(tap, worker, parts, weight_diff, w_tap):
 
 @kernel
 def _repeat(x, repeated, times):
-    for work in prange(STRIPS):
-        for i in range(x.size * work // STRIPS, x.size * (work + 1) // STRIPS):
+    for work in prange(PARTS):
+        for i in range(x.size * work // PARTS, x.size * (work + 1) // PARTS):
             for j in range(times):
                 repeated[i * times + j] = x[i]
 
 
 @kernel
 def _sum_repeated(repeated, x, times):
-    for work in prange(STRIPS):
-        for i in range(x.size * work // STRIPS, x.size * (work + 1) // STRIPS):
+    for work in prange(PARTS):
+        for i in range(x.size * work // PARTS, x.size * (work + 1) // PARTS):
             total = repeated[i * times]
             for j in range(1, times):
                 total += repeated[i * times + j]

@@ -18,6 +18,7 @@ from breve.kernels.microkernel import FETCH
 from breve.kernels.microkernel.depthwise import Run, line_vectors
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.streaming import first_level_bytes, least_bytes
+from breve.kernels.threads import physical_cores
 
 PIXELS, MANY_PIXELS = 4, 14  # of a run, sums in registers; many are up to a third faster where there is room for them
 SPARE = 6  # registers beside the sums and weights of two rows: an input, and what LLVM needs not to spill any
@@ -35,7 +36,11 @@ STRIDED_BYTES = 48 << 10
 Both were better on a Zen 5, which has as much, the second by up to a fifth. On a Zen 4, with 32 KB, 64x112 and 128x56
 took 1.3 to 1.8 times as long forward, the weights' gradients 1.1 to 2.2 times.
 """
-STRIPS = 32  # parts of the batch whose weight gradients are summed one by one
+PARTS = 32  # of the rows of all images, whose weight gradients are summed one by one, at most
+PARTS_SHARE = 1 / 32
+"""Of x and y that the sums of all parts may take: each is written by one core and read by another. 512x14 with stride 2
+takes 0.95 of its time so, and 0.8 where the two are far apart.
+"""
 
 
 class Phase(NamedTuple):
@@ -67,7 +72,8 @@ class Plane(NamedTuple):
     """Rows of the largest phase."""
     w_tap: int
     y_col: int
-    strips: int
+    parts: int
+    """Of the rows, for the gradient of weights."""
     fetch: int
     """FETCH where what is read and written may be too much to be found in the third-level cache."""
     together: int
@@ -167,7 +173,8 @@ def plan_pass(g: ConvGeometry, dtype: Any, pass_name: str, w_tap: int) -> PassPl
     h, w = phases_h[0], phases_w[0]
     plane = Plane(  # type: ignore[call-arg]  # two axes: their shapes have two elements
         g.batch, *in_shape, *out_shape, g.num_output, h.stride, h.in_stride, h.step, h.outputs, w_tap,
-        w.stride * g.num_output, min(h.outputs, -(-STRIPS // g.batch)), FETCH if fetches else 0, together,
+        w.stride * g.num_output, _parts(g.batch * h.outputs, size, w_tap * len(taps) * np.dtype(dtype).itemsize),
+        FETCH if fetches else 0, together,
     )  # fmt: skip
     return PassPlan(plane, *(np.array(column, np.intp) for column in (rows, addresses, groups, taps)))
 
@@ -190,6 +197,12 @@ def _groups(
             first_out = phase.first + o * phase.stride
             groups.append((address, RunGroup(start, first_out, 1, count * phase.in_stride, count)))
     return groups
+
+
+def _parts(rows: int, data_bytes: int, sums_bytes: int) -> int:
+    """How many parts of so many rows have sums of their own: as many as cores at least."""
+    few = max(1, int(PARTS_SHARE * data_bytes / sums_bytes))
+    return min(PARTS, rows, max(physical_cores(), 1 << few.bit_length() - 1))
 
 
 def _fetch_level(phase: Phase) -> int:
