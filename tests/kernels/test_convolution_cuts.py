@@ -6,10 +6,11 @@ from conv_cases import GEOMETRIES, arrays, check_backward_data, check_backward_w
 from conv_reference import geometry
 
 from breve.blob import aligned_zeros
-from breve.kernels import convolution, scratch, streaming
-from breve.kernels.convolution import ALGORITHMS, correlate_weights, correlation, few_channels, winograd
+from breve.kernels import convolution, microkernel, scratch, streaming
+from breve.kernels.convolution import ALGORITHMS, correlate_weights, correlation, few_channels, strassen, winograd
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
+from breve.kernels.microkernel.vectors import LINE_BYTES
 
 CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd", "3x3_stride_2_pad", "7x7"]
 
@@ -126,7 +127,7 @@ def test_what_scratch_memory_held_does_not_matter(case):
         plan = convolution.plan(g, np.float32, name)
         for check in (check_forward, check_backward_data, check_backward_weights):
             check(plan, g, np.float32)
-            for storage in scratch._local.buffers.values():
+            for storage in getattr(scratch._local, "buffers", {}).values():
                 storage.buffer[...] = np.nan if storage.dtype.kind == "f" else 0
             check(plan, g, np.float32)
 
@@ -191,6 +192,7 @@ def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
     found = []
     for least_bytes in (1 << 40, 0):
         monkeypatch.setattr(streaming, "least_bytes", lambda least_bytes=least_bytes: least_bytes)
+        monkeypatch.setattr(strassen, "STREAMED_WEIGHTS_BYTES", least_bytes)
         plan, y, dx = convolution.plan(g, dtype, name), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
         plan.forward(x, w, b, y, relu=True)
         plan.backward_data(dy, w, dx)
@@ -199,6 +201,15 @@ def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
     assert (flag, flag_past) == (0, STREAM if g.num_output % 16 == 0 else 0)
     np.testing.assert_array_equal(y_past, y)
     np.testing.assert_array_equal(dx_past, dx)
+
+
+def test_sums_of_many_weights_are_written_past_the_caches_in_whole_lines():
+    few, many = (
+        strassen.plans(geometry(4, channels, channels, (6, 6), 1), "backward_data", np.float32)[0][0]
+        for channels in (64, 512)
+    )
+    stored, streamed = (strassen._code("f", s).weights_to_points for s in (few, many))
+    assert (stored != streamed) == (microkernel.host_instruction_set().vector_bytes == LINE_BYTES)
 
 
 def aligned(array):
