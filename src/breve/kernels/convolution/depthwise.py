@@ -148,7 +148,7 @@ def _rows_inside(base, rows, s):
 
 @inline
 def _rows_of_two(base, rows, s):
-    """How many input rows two rows of outputs see, one input row apart: the upper one alone, both, the lower one alone."""
+    """How many input rows the upper of two adjacent rows of outputs sees alone, both see, and the lower one alone."""
     upper, lower = 0 <= base < s.in_h, 0 <= base + rows < s.in_h
     both = min(base + rows, s.in_h) - max(base + 1, 0)
     return int(upper), max(0, both), int(lower)
