@@ -8,6 +8,7 @@ from conv_reference import geometry
 from breve.blob import aligned_zeros
 from breve.kernels import convolution, microkernel, scratch, streaming
 from breve.kernels.convolution import ALGORITHMS, correlate_weights, correlation, few_channels, strassen, winograd
+from breve.kernels.convolution.strassen_kernels import _to_next_input
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
 from breve.kernels.microkernel.vectors import LINE_BYTES
@@ -181,6 +182,7 @@ STREAMED = {
     "strassen": geometry(4, 128, 64, (5, 6), 3, stride=2, pad=1),
     "strassen_quarters_no_whole_lines": geometry(4, 64, 32, (5, 6), 1),
     "strassen_no_whole_lines": geometry(4, 64, 36, (5, 6), 1),
+    "strassen_pixels_that_no_tap_sees": geometry(4, 64, 64, (6, 9), 1, stride=2),
 }
 
 
@@ -193,7 +195,7 @@ def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
     for least_bytes in (1 << 40, 0):
         monkeypatch.setattr(streaming, "least_bytes", lambda least_bytes=least_bytes: least_bytes)
         monkeypatch.setattr(strassen, "STREAMED_WEIGHTS_BYTES", least_bytes)
-        plan, y, dx = convolution.plan(g, dtype, name), aligned(np.zeros_like(dy)), aligned(np.zeros_like(x))
+        plan, y, dx = convolution.plan(g, dtype, name), aligned(np.ones_like(dy)), aligned(np.ones_like(x))
         plan.forward(x, w, b, y, relu=True)
         plan.backward_data(dy, w, dx)
         found.append((y, dx, streaming.stream_flag(x, y.transpose(0, 2, 3, 1))))
@@ -201,6 +203,36 @@ def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
     assert (flag, flag_past) == (0, STREAM if g.num_output % 16 == 0 else 0)
     np.testing.assert_array_equal(y_past, y)
     np.testing.assert_array_equal(dx_past, dx)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("g", [geometry(8, 64, 72, (9, 14), 1), geometry(4, 12, 64, (7, 6), 3, stride=2, pad=1)])
+def test_strassens_products_are_the_same_whatever_they_fetch(g, dtype, monkeypatch):
+    x, w, b, dy = (array.astype(dtype) for array in arrays(g))
+    found = []
+    for halves in (False, True):
+        at_once = microkernel.host_instruction_set().vector_bytes // (1 + halves)
+        monkeypatch.setattr(microkernel, "multiplied_bytes", lambda isa, at_once=at_once: at_once)
+        assert all(s.fetches_x == halves for s, _ in strassen.plans(g, "forward", dtype))
+        plan, y, dx = convolution.plan(g, dtype, "strassen"), np.ones_like(dy), np.ones_like(x)
+        plan.forward(x, w, b, y)
+        plan.backward_data(dy, w, dx)
+        found.append((y, dx))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("g", [geometry(8, 64, 72, (9, 14), 1), geometry(8, 64, 64, (40, 6), 3, stride=2, pad=1)])
+def test_calls_of_strassens_products_fetch_what_the_next_band_sees(g):
+    ((s, shifts),) = strassen.plans(g, "forward", np.float32)
+    x, u, calls = np.zeros(8, np.float32), np.zeros(8, np.float32), 1000
+    between = (x.ctypes.data - u.ctypes.data) // 4
+    for task in range(s.quads * s.bands - 1):
+        starts = [_to_next_input.py_func(x, task, i, calls, s, shifts, u, 5) + 5 - between for i in range(calls)]
+        first = (task + 1) % s.bands * s.band * s.scale_h
+        images = [(task + 1) // s.bands * 4 + i for i in range(4)]
+        seen = {image * s.in_h + first + shift for image in images for shift in shifts.inputs}
+        assert {start // (s.in_w * s.in_channels) for start in starts} == seen
 
 
 def test_sums_of_many_weights_are_written_past_the_caches_in_whole_lines():

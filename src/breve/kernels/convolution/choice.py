@@ -16,7 +16,7 @@ from breve.kernels.convolution import few_channels, outer_products
 from breve.kernels.convolution.blocks import blocks_of
 from breve.kernels.convolution.correlation import pixels_as_one, vectors
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.strassen import IMAGES, POINTS, parts_of_sums, plans
+from breve.kernels.convolution.strassen import POINTS, parts_of_sums, plans
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import TAP_BY_TAP, backward_axis, forward_axis
 from breve.kernels.microkernel.vectors import LINE_BYTES
@@ -56,13 +56,10 @@ WEIGHT_POINT = {"forward": (20.0, 10.0), "backward_data": (60.0, 38.0), "backwar
 
 For a forward pass it may have been kept; its gradient is summed in memory.
 """
-POINT_HALVED, OUTPUT_HALVED, WEIGHT_HALVED = 5.5, 1.2, 1.6
-"""The first two of a forward pass and of the data where a vector is multiplied in two halves, and the factor by which
-one of a weight costs more there.
-"""
+POINT_HALVED, OUTPUT_HALVED = 4.9, 1.27
+"""The same in a forward pass and a gradient of data where a vector is multiplied in two halves."""
 SUMS = 1.4  # times as much cost both in a gradient of weights where vectors are shorter, or the third level is far
-APART = 1.3  # times as much cost both in a gradient of data with a stride, phase by phase: on a Zen 4, 256 channels
-CLEARING = 50.0  # cost of one element of a pixel that no tap sees, set to zero between others
+APART = 1.5  # times as much cost both in a gradient of data with a stride and several phases: on a Zen 4, 256 channels
 _mode = "fast"
 
 
@@ -180,17 +177,16 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     weight = WEIGHT_POINT[pass_name][math.prod(g.kernel) == 1]
     point, output = POINT_FAR if is_far else POINT_OF_SHORT_VECTORS if is_short else POINT, OUTPUT
     if pass_name != "backward_weights" and microkernel.multiplied_bytes(isa) < isa.vector_bytes:
-        point, output, weight = POINT_HALVED, OUTPUT_HALVED, WEIGHT_HALVED * weight
+        point, output = POINT_HALVED, OUTPUT_HALVED
     for s, shifts in plans(g, pass_name, dtype):
+        if not s.taps:  # pixels that no tap sees: to clear them takes every algorithm as long
+            continue
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
-        if not s.taps:
-            total += CLEARING * IMAGES**2 * out * s.j
-            continue
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes
         transforms = point * (seen * s.c + output * out * s.j) + weight * weights
         transforms *= SUMS if (is_short or is_far) and pass_name == "backward_weights" else 1.0
-        transforms *= APART if pass_name == "backward_data" and max(g.stride) > 1 else 1.0
+        transforms *= APART if pass_name == "backward_data" and max(g.stride) > 1 < math.prod(g.kernel) else 1.0
         work = POINTS * (products + transforms)
         idle = physical_cores() / parts_of_sums(s, dtype) if pass_name == "backward_weights" else 1.0
         total += work * max(1.0, idle)  # where sums are large there are fewer parts than cores
