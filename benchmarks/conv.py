@@ -4,7 +4,8 @@
 
 A row gives the algorithm, its time, PyTorch's better time and format, their ratio, effective GFLOP/s (those of a plain
 convolution), their fraction of the micro-kernel's speed at that moment, and the largest error against float64, relative
-to the largest value. The last lines give the geometric mean of the ratios for each pass, and the worst.
+to the largest value. The last lines give the geometric mean of the ratios for each pass, and the worst. A shared machine
+may be disturbed for longer than a row takes: with --runs 3 all is measured three times over, and medians count there.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 
 import numpy as np
 import torch
@@ -165,20 +167,23 @@ def measure(shape: Shape, pass_name: str, algorithms: list[str | None], check: b
 
 
 def summary(rows: list[Row]) -> str:
-    """Geometric mean and worst ratio of each pass, over the fastest algorithm of each shape."""
+    """Geometric mean and worst ratio of each pass: over the fastest algorithm of each shape, in the median of runs."""
     lines = []
     for pass_name in convolution.PASSES:
-        best: dict[str, Row] = {}
+        runs: dict[tuple[str, str], list[float]] = {}
         for row in rows:
-            if row.pass_name == pass_name and row.ratio > getattr(best.get(row.shape.name), "ratio", 0):
-                best[row.shape.name] = row
+            if row.pass_name == pass_name:
+                runs.setdefault((row.shape.name, row.algorithm), []).append(row.ratio)
+        best: dict[str, float] = {}
+        for (shape, _), ratios in runs.items():
+            best[shape] = max(float(np.median(ratios)), best.get(shape, 0.0))
         if best:
-            worst = min(best.values(), key=lambda row: row.ratio)
-            mean = float(np.exp(np.mean([np.log(row.ratio) for row in best.values()])))
-            slower = sum(row.ratio < 1 for row in best.values())
+            worst = min(best, key=lambda shape: best[shape])
+            mean = float(np.exp(np.mean(np.log(list(best.values())))))
+            slower = sum(ratio < 1 for ratio in best.values())
             lines.append(
                 f"{pass_name:17s} geometric mean {mean:.2f}x over {len(best)} shapes, {slower} below 1.0x;"
-                f" worst {worst.ratio:.2f}x {worst.shape.name}"
+                f" worst {best[worst]:.2f}x {worst}"
             )
     return "\n".join(lines)
 
@@ -189,6 +194,9 @@ def main() -> None:
     parser.add_argument("--pass", dest="passes", default=",".join(convolution.PASSES), help="passes, comma-separated")
     parser.add_argument("--algorithm", default="", help="algorithms, comma-separated; without it, the one chosen")
     parser.add_argument("--threads", type=int, default=get_num_threads())
+    parser.add_argument(
+        "--runs", type=int, default=1, help="how many times all is measured; the last lines take medians"
+    )
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no measurement after this time")
     parser.add_argument("--no-check", action="store_true", help="do not compute errors")
     options = parser.parse_args()
@@ -198,15 +206,14 @@ def main() -> None:
     wanted = [shape for shape in SHAPES if any(part in shape.name for part in options.shape.split(","))]
     start, rows = time.perf_counter(), []
     print(f"{options.threads} threads; torch {torch.__version__}")
-    for shape in wanted:
-        for pass_name in options.passes.split(","):
-            if time.perf_counter() - start > options.seconds:
-                print("out of time")
-                break
-            found = measure(shape, pass_name, algorithms, not options.no_check)
-            rows += found
-            for row in found:
-                print(row.text(), flush=True)
+    for shape, pass_name in [*product(wanted, options.passes.split(","))] * options.runs:
+        if time.perf_counter() - start > options.seconds:
+            print("out of time")
+            break
+        found = measure(shape, pass_name, algorithms, not options.no_check)
+        rows += found
+        for row in found:
+            print(row.text(), flush=True)
     print(summary(rows))
 
 
