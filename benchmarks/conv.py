@@ -4,8 +4,9 @@
 
 A row gives the algorithm, its time, PyTorch's better time and format, their ratio, effective GFLOP/s (those of a plain
 convolution), their fraction of the micro-kernel's speed at that moment, and the largest error against float64, relative
-to the largest value. The last lines give the geometric mean of the ratios for each pass, and the worst. A shared machine
-may be disturbed for longer than a row takes: with --runs 3 all is measured three times over, and medians count there.
+to the largest value. The last lines give the geometric mean of the ratios for each pass, and the worst. What disturbs a
+shared machine may last longer than a row takes: with --runs 3 all is measured three times over, and the last lines are
+of the medians.
 """
 
 from __future__ import annotations

@@ -7,7 +7,15 @@ from conv_reference import geometry
 
 from breve.blob import aligned_zeros
 from breve.kernels import convolution, microkernel, scratch, streaming
-from breve.kernels.convolution import ALGORITHMS, correlate_weights, correlation, few_channels, strassen, winograd
+from breve.kernels.convolution import (
+    ALGORITHMS,
+    correlate_weights,
+    correlation,
+    few_channels,
+    outer_products,
+    strassen,
+    winograd,
+)
 from breve.kernels.convolution.strassen_kernels import _to_next_input
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
@@ -152,6 +160,15 @@ def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, 
     monkeypatch.setattr(correlate_weights, "CHUNK", 7)
     monkeypatch.setattr(correlate_weights, "MOST_CHANNELS", 1)
     check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
+
+
+@pytest.mark.parametrize("case", [case for case in GEOMETRIES if case.startswith("1x1_many_pixels")])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_outer_products_are_the_same_of_packed_panels(case, dtype, monkeypatch):
+    g = GEOMETRIES[case]
+    monkeypatch.setattr(outer_products, "UNPACKED", 0)
+    assert outer_products.plan_weights(g, np.dtype(dtype)).packs
+    check_backward_weights(convolution.plan(g, dtype, "pointwise"), g, dtype)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])

@@ -1,11 +1,12 @@
-"""The gradient wrt the weights of a 1x1 convolution with few channels: a sum of outer products, nothing packed.
+"""The gradient wrt the weights of a 1x1 convolution with few channels: a sum of outer products, most of them unpacked.
 
     dW[k, c] += sum over pixels p of dY[p, k] x[p, c]
 
 The micro-kernel takes both as they lie: the side with more channels runs along the vectors, the other is broadcast. To
-pack them would take about as long as to multiply them. Blocks of pixels are short, so that both sides of one stay in
-the second-level cache; while one is multiplied the next is fetched, of both sides and all of it: up to 1.5 times as
-fast where they come from memory.
+pack them would take about as long as to multiply them. Only where the narrower side is many tiles of the micro-kernel a
+panel of the wider is packed, so that they find it in the first-level cache, whose sets pixels of many channels share.
+Blocks of pixels are short, so that both sides of one stay in the second-level cache; while one is multiplied the next
+is fetched, of both sides and all of it: up to 1.5 times as fast where they come from memory.
 
 Blocks are dealt out to parts with sums of their own, which are added up in the order of the parts, so that the result
 does not depend on the threads.
@@ -26,8 +27,10 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-FEW = 8  # vectors of the narrower side at most: with 16 packed panels are as fast or faster, with 32 twice as fast
-BLOCK = 96  # pixels: 64 and 128 are alike, 256 up to a fifth slower
+FEW_BYTES = 512  # of a pixel of the narrower side at most: with more it is as fast to pack both sides, or faster
+UNPACKED = 8  # vectors of it at most where nothing is packed: 16, of AVX2, take 0.8 to 0.9 of the time packed
+BLOCK = 96  # pixels: 64 and 128 are alike or up to a tenth slower, 256 up to a fifth
+PACKED_BLOCK = 128  # the same where panels are packed: 192 are alike, 96 up to a tenth slower
 LEAST_BLOCKS = 64  # fewer would leave parts of the work undone while a thread waits
 PARTS, LEAST_PARTS = 32, 16  # of the work; where their sums would take too much memory it is left to other ways
 SUMS_BYTES = 4 << 20
@@ -49,6 +52,10 @@ class Sizes(NamedTuple):
     blocks: int
     parts: int
     nr: int
+    block: int
+    """Pixels of a block."""
+    packs: int
+    """Whether panels of the wider side are packed."""
     fetch: int
     """FAR_B where that has a call fetch all of the next block: 64 channels on a Zen 4 take 0.9 to 0.95 of the time."""
 
@@ -59,7 +66,7 @@ def serves(g: ConvGeometry, dtype: Any) -> bool:
     lanes = microkernel.host_instruction_set().lanes(dtype)
     pixels = g.batch * math.prod(g.out_shape)
     return (
-        narrow <= FEW * lanes
+        narrow * np.dtype(dtype).itemsize <= FEW_BYTES
         and wide % lanes == 0
         and pixels >= LEAST_BLOCKS * BLOCK
         and _parts(g, dtype) >= LEAST_PARTS
@@ -72,10 +79,11 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     sides = [(c, g.channels, 1), (k, g.num_output, c)]
     (narrow, narrow_pixel, narrow_stride), (wide, wide_pixel, wide_stride) = sides if c <= k else sides[::-1]
     pixels = g.batch * math.prod(g.out_shape)
-    blocks = -(-pixels // BLOCK)
+    packs = narrow > UNPACKED * microkernel.host_instruction_set().lanes(dtype)
+    block = PACKED_BLOCK if packs else BLOCK
     return Sizes(
-        pixels, narrow, narrow_pixel, wide, wide_pixel, g.group, narrow_stride, wide_stride, blocks, _parts(g, dtype),
-        microkernel.tile_columns(dtype), microkernel.fetch_flag(narrow, dtype),
+        pixels, narrow, narrow_pixel, wide, wide_pixel, g.group, narrow_stride, wide_stride, -(-pixels // block),
+        _parts(g, dtype), microkernel.tile_columns(dtype), block, packs, microkernel.fetch_flag(narrow, dtype),
     )  # fmt: skip
 
 
@@ -90,32 +98,44 @@ def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, we
     size = s.group * s.narrow * s.wide
     sums = scratch("w", s.parts * size, dtype).reshape(s.parts, size)
     workers = threads_for(s.pixels * size)
-    gemm = microkernel.brgemm_address(dtype, fetches_k=True)
-    multiply_parts(narrow, wide, s, gemm, np.zeros(2, np.int64), sums, workers)
+    panel = scratch("panels", workers * s.block * s.nr, dtype).reshape(workers, -1)
+    gemm, copy = microkernel.brgemm_address(dtype, fetches_k=True), microkernel.copy_address(dtype)
+    multiply_parts(narrow, wide, s, gemm, copy, np.zeros(2, np.int64), panel, sums, workers)
     add_sums(sums, weight_diff.reshape(-1), s, workers)
 
 
 @launching
-def multiply_parts(narrow, wide, s, gemm, offsets, sums, workers):
+def multiply_parts(narrow, wide, s, gemm, copy, offsets, panel, sums, workers):
     """Each task is one part of the pixels."""
-    launch(_part, s.parts, workers, (narrow, wide, s, gemm, offsets, sums))
+    launch(_part, s.parts, workers, (narrow, wide, s, gemm, copy, offsets, panel, sums))
 
 
 @inline
-def _part(part, worker, narrow, wide, s, gemm, offsets, sums):
+def _part(part, worker, narrow, wide, s, gemm, copy, offsets, panel, sums):
     begin, end = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
     for block in range(begin, end):
         flags = s.fetch | (ACCUMULATE if block > begin else 0)
-        first = block * BLOCK
-        count = min(BLOCK, s.pixels - first)
+        first = block * s.block
+        count = min(s.block, s.pixels - first)
         for group in range(s.group):
             a = first * s.narrow_pixel + group * s.narrow
-            for j in range(0, s.wide, s.nr):  # one panel a call: what is fetched is `b_panel` away, the next block
+            for j in range(0, s.wide, s.nr):  # one panel a call: what is fetched is `b_panel` away, in the next block
+                start, columns = first * s.wide_pixel + group * s.wide + j, min(s.nr, s.wide - j)
+                b, b0, b_k, ahead = wide, start, s.wide_pixel, s.block * s.wide_pixel
+                if s.packs:
+                    call(copy, count, columns, wide, start, s.wide_pixel, panel[worker], 0, s.nr)
+                    b, b0, b_k, ahead = panel[worker], 0, s.nr, _to_next_block(wide, panel[worker], first, group, j, s)
                 call(
-                    gemm, s.narrow, min(s.nr, s.wide - j), count, 1, narrow, a, 1, s.narrow_pixel, wide,
-                    first * s.wide_pixel + group * s.wide + j, s.wide_pixel, BLOCK * s.wide_pixel, sums[part],
+                    gemm, s.narrow, columns, count, 1, narrow, a, 1, s.narrow_pixel, b, b0, b_k, ahead, sums[part],
                     group * s.narrow * s.wide + j, s.wide, offsets, 0, wide, 0, flags,
                 )  # fmt: skip
+
+
+@inline
+def _to_next_block(wide, panel, first, group, j, s):
+    """How far behind a packed panel lies what its call fetches: as much of the next block, one line after another."""
+    share = (first + s.block) * s.wide_pixel + (group * s.wide + j) * s.block
+    return (wide.ctypes.data - panel.ctypes.data) // wide.itemsize + share
 
 
 @launching
