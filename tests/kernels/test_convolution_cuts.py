@@ -167,7 +167,7 @@ def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, 
 def test_outer_products_are_the_same_of_packed_panels(case, dtype, monkeypatch):
     g = GEOMETRIES[case]
     monkeypatch.setattr(outer_products, "UNPACKED", 0)
-    assert outer_products.plan_weights(g, np.dtype(dtype)).packs
+    assert outer_products.plan_weights(g, np.dtype(dtype)).packed
     check_backward_weights(convolution.plan(g, dtype, "pointwise"), g, dtype)
 
 

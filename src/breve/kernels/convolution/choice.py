@@ -141,9 +141,12 @@ def direct_weights(g: ConvGeometry) -> float:
 
 def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The product, and the packing for the gradient of weights; always a little less than `direct`."""
-    if pass_name == "backward_weights" and len(g.kernel) == 2 and not outer_products.serves(g, dtype):
+    if pass_name != "backward_weights" or len(g.kernel) != 2:
+        return 0.99 * g.flops / 2
+    if not outer_products.serves(g, dtype):
         return 0.99 * g.group * direct_weights(g)
-    return 0.99 * g.flops / 2
+    packed = max(g.channels, g.num_output) if outer_products.packs(g, dtype) else 0
+    return 0.99 * (g.flops / 2 + PACKING * packed * g.batch * math.prod(g.out_shape))
 
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:

@@ -27,13 +27,13 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
-FEW_BYTES = 512  # of a pixel of the narrower side at most: with more it is as fast to pack both sides, or faster
+FEW_BYTES = 1024  # of a pixel of the narrower side at most: with more it is as fast to pack both sides, or faster
 UNPACKED = 8  # vectors of it at most where nothing is packed: 16, of AVX2, take 0.8 to 0.9 of the time packed
 BLOCK = 96  # pixels: 64 and 128 are alike or up to a tenth slower, 256 up to a fifth
 PACKED_BLOCK = 128  # the same where panels are packed: 192 are alike, 96 up to a tenth slower
 LEAST_BLOCKS = 64  # fewer would leave parts of the work undone while a thread waits
-PARTS, LEAST_PARTS = 32, 16  # of the work; where their sums would take too much memory it is left to other ways
-SUMS_BYTES = 4 << 20
+PARTS = 16  # of the work: with 32 the sums of 256 channels are more, and take 1.01 to 1.03 of the time
+SUMS_BYTES = 8 << 20  # of all parts; where they would take more, it is left to other ways
 
 
 class Sizes(NamedTuple):
@@ -50,11 +50,10 @@ class Sizes(NamedTuple):
     """From one channel to the next in dW."""
     wide_stride: int
     blocks: int
-    parts: int
     nr: int
     block: int
     """Pixels of a block."""
-    packs: int
+    packed: int
     """Whether panels of the wider side are packed."""
     fetch: int
     """FAR_B where that has a call fetch all of the next block: 64 channels on a Zen 4 take 0.9 to 0.95 of the time."""
@@ -69,8 +68,14 @@ def serves(g: ConvGeometry, dtype: Any) -> bool:
         narrow * np.dtype(dtype).itemsize <= FEW_BYTES
         and wide % lanes == 0
         and pixels >= LEAST_BLOCKS * BLOCK
-        and _parts(g, dtype) >= LEAST_PARTS
+        and PARTS * narrow * wide * g.group * np.dtype(dtype).itemsize <= SUMS_BYTES
     )
+
+
+def packs(g: ConvGeometry, dtype: Any) -> bool:
+    """Whether the narrower side is so many tiles that panels of the wider are packed."""
+    narrow = min(g.channels, g.num_output) // g.group
+    return narrow > UNPACKED * microkernel.host_instruction_set().lanes(dtype)
 
 
 def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
@@ -79,16 +84,12 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:
     sides = [(c, g.channels, 1), (k, g.num_output, c)]
     (narrow, narrow_pixel, narrow_stride), (wide, wide_pixel, wide_stride) = sides if c <= k else sides[::-1]
     pixels = g.batch * math.prod(g.out_shape)
-    packs = narrow > UNPACKED * microkernel.host_instruction_set().lanes(dtype)
-    block = PACKED_BLOCK if packs else BLOCK
+    packed = packs(g, dtype)
+    block = PACKED_BLOCK if packed else BLOCK
     return Sizes(
         pixels, narrow, narrow_pixel, wide, wide_pixel, g.group, narrow_stride, wide_stride, -(-pixels // block),
-        _parts(g, dtype), microkernel.tile_columns(dtype), block, packs, microkernel.fetch_flag(narrow, dtype),
+        microkernel.tile_columns(dtype), block, packed, microkernel.fetch_flag(narrow, dtype),
     )  # fmt: skip
-
-
-def _parts(g: ConvGeometry, dtype: Any) -> int:
-    return min(PARTS, SUMS_BYTES // (g.num_output * g.channels // g.group * np.dtype(dtype).itemsize))
 
 
 def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray) -> None:
@@ -96,7 +97,7 @@ def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, we
     sides, dtype = (bottom_data.reshape(-1), top_diff.reshape(-1)), weight_diff.dtype
     narrow, wide = sides if s.narrow_stride == 1 else sides[::-1]
     size = s.group * s.narrow * s.wide
-    sums = scratch("w", s.parts * size, dtype).reshape(s.parts, size)
+    sums = scratch("w", PARTS * size, dtype).reshape(PARTS, size)
     workers = threads_for(s.pixels * size)
     panel = scratch("panels", workers * s.block * s.nr, dtype).reshape(workers, -1)
     gemm, copy = microkernel.brgemm_address(dtype, fetches_k=True), microkernel.copy_address(dtype)
@@ -107,12 +108,12 @@ def backward_weights(s: Sizes, top_diff: np.ndarray, bottom_data: np.ndarray, we
 @launching
 def multiply_parts(narrow, wide, s, gemm, copy, offsets, panel, sums, workers):
     """Each task is one part of the pixels."""
-    launch(_part, s.parts, workers, (narrow, wide, s, gemm, copy, offsets, panel, sums))
+    launch(_part, PARTS, workers, (narrow, wide, s, gemm, copy, offsets, panel, sums))
 
 
 @inline
 def _part(part, worker, narrow, wide, s, gemm, copy, offsets, panel, sums):
-    begin, end = s.blocks * part // s.parts, s.blocks * (part + 1) // s.parts
+    begin, end = s.blocks * part // PARTS, s.blocks * (part + 1) // PARTS
     for block in range(begin, end):
         flags = s.fetch | (ACCUMULATE if block > begin else 0)
         first = block * s.block
@@ -122,7 +123,7 @@ def _part(part, worker, narrow, wide, s, gemm, copy, offsets, panel, sums):
             for j in range(0, s.wide, s.nr):  # one panel a call: what is fetched is `b_panel` away, in the next block
                 start, columns = first * s.wide_pixel + group * s.wide + j, min(s.nr, s.wide - j)
                 b, b0, b_k, ahead = wide, start, s.wide_pixel, s.block * s.wide_pixel
-                if s.packs:
+                if s.packed:
                     call(copy, count, columns, wide, start, s.wide_pixel, panel[worker], 0, s.nr)
                     b, b0, b_k, ahead = panel[worker], 0, s.nr, _to_next_block(wide, panel[worker], first, group, j, s)
                 call(
