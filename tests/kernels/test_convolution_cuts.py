@@ -211,7 +211,6 @@ def test_the_same_is_computed_past_the_caches(case, dtype, monkeypatch):
     found = []
     for least_bytes in (1 << 40, 0):
         monkeypatch.setattr(streaming, "least_bytes", lambda least_bytes=least_bytes: least_bytes)
-        monkeypatch.setattr(strassen, "STREAMED_WEIGHTS_BYTES", least_bytes)
         plan, y, dx = convolution.plan(g, dtype, name), aligned(np.ones_like(dy)), aligned(np.ones_like(x))
         plan.forward(x, w, b, y, relu=True)
         plan.backward_data(dy, w, dx)
@@ -250,15 +249,6 @@ def test_calls_of_strassens_products_fetch_what_the_next_band_sees(g):
         images = [(task + 1) // s.bands * 4 + i for i in range(4)]
         seen = {image * s.in_h + first + shift for image in images for shift in shifts.inputs}
         assert {start // (s.in_w * s.in_channels) for start in starts} == seen
-
-
-def test_sums_of_many_weights_are_written_past_the_caches_in_whole_lines():
-    few, many = (
-        strassen.plans(geometry(4, channels, channels, (6, 6), 1), "backward_data", np.float32)[0][0]
-        for channels in (64, 512)
-    )
-    stored, streamed = (strassen._code("f", s).weights_to_points for s in (few, many))
-    assert (stored != streamed) == (microkernel.host_instruction_set().vector_bytes == LINE_BYTES)
 
 
 def aligned(array):

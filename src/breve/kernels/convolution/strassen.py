@@ -63,10 +63,6 @@ IMAGES = 4  # that are computed together
 CHUNK = 128  # terms of a row of taps that are multiplied together
 BLOCK = 48  # pixels of each image that are: the weights pass once for so many
 SUMS_BYTES = 64 << 20  # of all parts of the weights' gradient
-STREAMED_WEIGHTS_BYTES = 2 << 20
-"""Sums of weights from so many on are written past the caches: lines that both cores have read are slow to write where
-those are apart. 256 to 512 channels of 14 x 14, gradients of data on a Zen 4: 0.94 of the time there, else 1.02.
-"""
 
 
 class Strassen(Algorithm):
@@ -132,7 +128,8 @@ class Strassen(Algorithm):
         u = scratch("weights", parts * POINTS * s.u_point, self.dtype).reshape(parts, -1)
         blocks = scratch("rows", threads * (QUADRANTS + 1) * _block_size(s), self.dtype).reshape(threads, -1)
         arrays = bottom_data.reshape(-1), top_diff.reshape(-1), weight_diff.reshape(-1)
-        correlate_weights(*arrays, s, self._shifts, _code(self.dtype.char, s), np.zeros(2, np.int64), v, w, u, blocks)
+        code = _code(self.dtype.char, s.scale_w, s.step_w)
+        correlate_weights(*arrays, s, self._shifts, code, np.zeros(2, np.int64), v, w, u, blocks)
         if bias_diff is not None:
             add_bias_diff(top_diff, bias_diff)
 
@@ -152,7 +149,7 @@ class Correlation:
         """49 times panels [panel][tap][c][nr] of weights whose next c is k_stride, and next output j_stride away."""
         s, threads = self.sizes, threads_for(16 * weight.size)
         blocks = scratch("rows", threads * QUADRANTS * _block_size(s), self._dtype).reshape(threads, -1)
-        code = _code(self._dtype.char, s)
+        code = _code(self._dtype.char, s.scale_w, s.step_w)
         pack(weight.reshape(-1), packed, s, self._shifts.order[:, None], k_stride, j_stride, code, blocks)
 
     def run(self, x: np.ndarray, packed: np.ndarray, bias: np.ndarray, relu: bool, y: np.ndarray) -> None:
@@ -164,7 +161,7 @@ class Correlation:
             for name, point in (("v", s.v_point), ("w", s.m_point))
         )
         streams = stream_flag(x, y)
-        code = _code(dtype.char, s, s.j * y.itemsize % LINE_BYTES == 0 and streams != 0)
+        code = _code(dtype.char, s.scale_w, s.step_w, s.j * y.itemsize % LINE_BYTES == 0 and streams != 0)
         arrays = x.reshape(-1), packed, bias, int(relu), y.reshape(-1)
         correlate(*arrays, s, self._shifts, code, streams, np.zeros(2, np.int64), v, m)
 
@@ -246,14 +243,14 @@ def _round_up(size: int, unit: int) -> int:
     return -(-size // unit) * unit
 
 
-def _code(dtype: str, s: Sizes, stream: bool = False) -> Code:
-    """The generated code; with `stream` outputs are written past the caches."""
-    many = POINTS * s.u_point * np.dtype(dtype).itemsize >= STREAMED_WEIGHTS_BYTES
-    return _generated(dtype, s.scale_w, s.step_w, stream, many)
-
-
 @cache
-def _generated(dtype: str, scale: int, step: int, stream: bool, stream_weights: bool) -> Code:
+def _code(dtype: str, scale: int, step: int, stream: bool = False) -> Code:
+    """The generated code; with `stream` outputs are written past the caches.
+
+    Sums of weights always are. Lines that both cores have read are slow to write where those are apart: gradients of
+    data of 128 to 512 channels took 1.01 to 1.09 times as long on a Zen 4, and else as long.
+    """
+
     def transform(matrix: tuple, masked: str = "", step: int = 0, **options: Any) -> int:
         return microkernel.transform_address(dtype, matrix, masked, step, quadrants=masked != "", **options)
 
@@ -263,7 +260,7 @@ def _generated(dtype: str, scale: int, step: int, stream: bool, stream_weights: 
         microkernel.transpose_address(dtype),
         images_to_points=transform(A, "src", scale),
         points_to_images=transform(C, "dst", step, epilogue=True, stream=stream),
-        weights_to_points=transform(B, stream=stream_weights),
+        weights_to_points=transform(B, stream=True),
         diff_to_points=transform(tuple(zip(*C, strict=True)), "src", step),
         weights_from_points=transform(tuple(zip(*B, strict=True))),
     )
