@@ -19,7 +19,6 @@ from breve.kernels.convolution import (
 from breve.kernels.convolution.strassen_kernels import _to_next_input
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
-from breve.kernels.microkernel.vectors import LINE_BYTES
 
 CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd", "3x3_stride_2_pad", "7x7"]
 
