@@ -19,6 +19,7 @@ from breve.kernels.convolution import (
 from breve.kernels.convolution.strassen_kernels import _to_next_input
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
+from breve.kernels.microkernel.vectors import LINE_BYTES
 
 CUT = ["pad", "channels_15_17", "wide", "tile_sizes_and_one", "5x5", "group_3_odd", "3x3_stride_2_pad", "7x7"]
 
@@ -248,6 +249,12 @@ def test_calls_of_strassens_products_fetch_what_the_next_band_sees(g):
         images = [(task + 1) // s.bands * 4 + i for i in range(4)]
         seen = {image * s.in_h + first + shift for image in images for shift in shifts.inputs}
         assert {start // (s.in_w * s.in_channels) for start in starts} == seen
+
+
+def test_sums_of_weights_are_written_past_the_caches_in_whole_lines():
+    stored = microkernel.transform_address("f", strassen.B)
+    streamed = strassen._code("f", 1, 1).weights_to_points
+    assert (stored != streamed) == (microkernel.host_instruction_set().vector_bytes == LINE_BYTES)
 
 
 def aligned(array):

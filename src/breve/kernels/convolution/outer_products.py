@@ -28,11 +28,11 @@ from breve.kernels.scratch import scratch
 from breve.kernels.threads import inline, launching, threads_for
 
 FEW_BYTES = 1024  # of a pixel of the narrower side at most: with more it is as fast to pack both sides, or faster
-UNPACKED = 8  # vectors of it at most where nothing is packed: 16, of AVX2, take 0.8 to 0.9 of the time packed
+UNPACKED = 8  # vectors of it at most where nothing is packed: 16, of AVX2, take 0.89 to 0.95 of the time packed
 BLOCK = 96  # pixels: 64 and 128 are alike or up to a tenth slower, 256 up to a fifth
 PACKED_BLOCK = 128  # the same where panels are packed: 192 are alike, 96 up to a tenth slower
 LEAST_BLOCKS = 64  # fewer would leave parts of the work undone while a thread waits
-PARTS = 16  # of the work: with 32 the sums of 256 channels are more, and take 1.01 to 1.03 of the time
+PARTS = 16  # of the work: with 32, and so twice the sums, gradients took 0.99 to 1.05 of the time
 SUMS_BYTES = 8 << 20  # of all parts; where they would take more, it is left to other ways
 
 
