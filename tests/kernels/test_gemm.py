@@ -7,14 +7,15 @@ from hypothesis import strategies as st
 
 from breve.errors import LayerError
 from breve.kernels import microkernel
-from breve.kernels.gemm import block_depth, gemm
+from breve.kernels.gemm import RUN, STREAMS, block_depth, gemm
 from breve.kernels.threads import get_num_threads, set_num_threads
 
 DTYPES = [np.float32, np.float64]
-MR, NR, KC = microkernel.tile_rows(), microkernel.tile_columns(np.float32), block_depth(np.float32)
+MR, NR, KC = microkernel.tile_rows(), microkernel.tile_columns(np.float32), block_depth(1000, np.float32)
 SIZES = [
     (1, 1, 1), (1, 10, 500), (2, 3, 5), (4, 33, 17), (5, 33, 17), (MR - 1, NR - 1, KC - 1), (MR, NR, KC),
     (MR + 1, NR + 1, KC + 1), (64, 500, 800), (64, 10, 500), (500, 800, 64), (200, 3, 70), (3, 700, 2 * KC + 3),
+    (8, 2 * RUN + NR, 2 * STREAMS + 1), (3, NR, STREAMS), (9, 2 * NR, 40), (100, NR, 500),
 ]  # fmt: skip
 
 

@@ -1,14 +1,16 @@
 """General matrix product, on the micro-kernel.
 
 Out is cut into blocks of columns, and of rows too where that leaves too few. For each block, stretch by stretch of k,
-op(b) is packed into panels as wide as the register tile; once for all where there are many blocks of rows. The panels
-meet op(a) a few rows at a time, so that rows of out are written along. The micro-kernel broadcasts single elements of
-op(a), and takes it as it lies unless its rows lie across: then those few are packed too. The cut depends on the sizes
+op(b) is packed into panels as wide as the register tile; once for all where there are several blocks of rows. The
+panels meet op(a) a few rows at a time, so that rows of out are written along. The micro-kernel broadcasts single
+elements of op(a), and takes it as it lies unless its rows lie across: then those few are packed too. Where op(a) has
+few rows, to read op(b) is most of the work: it is taken as it lies, too, if it can be. The cut depends on the sizes
 alone: results are the same for any number of threads.
 """
 
 from __future__ import annotations
 
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from breve.kernels.microkernel.launch import launch
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import stream_flag
-from breve.kernels.threads import inline, inline_sum, launching, threads_for
+from breve.kernels.threads import SMALL, inline, inline_sum, launching, physical_cores, threads_for
 
 KC = 256  # rows of a packed block at most; 512 gained 3 % but let rounding grow beyond what the tests allow
 PANEL_BYTES = 32 << 10  # of a packed panel: with the rows of op(a) that meet it, it stays in the first-level cache
@@ -32,7 +34,12 @@ With AVX2 5 to 7 % faster, even so; what AVX-512 needs of op(a) in a cycle is ha
 """
 LINE = 16
 MIN_BLOCKS = 64  # so that threads that do not start together, or are not as fast, still finish together: to 1.08x
-FEW_ROWS = 8  # rows of op(a) for which reading op(b) once is all the work: it is not packed
+ACROSS_BLOCKS = 8  # of columns where rows of op(a) lie across, and are packed for each of them: 1.03 to 1.2x against 64
+LEAST_ROWS = 24  # of a block: 100 rows by one panel take 0.6 of the time in two blocks
+FEW_ROWS = 8  # of op(a), for which op(b) of whole vectors is not packed: 1.3 to 1.9 times as fast where it is 64 MB
+STREAMS, RUN = 16, 2048  # its rows that are read together, and columns of them: as many streams as the hardware sees
+DOT_ROWS = 2  # of op(a), for which columns of op(b) are read along
+TO_PACK, PACKED, IN_PLACE = 0, 1, 2  # how a product finds op(b)
 
 
 def gemm(
@@ -83,33 +90,44 @@ def multiply(
     `a` and `b` may have any strides that are not negative; rows of `out` are contiguous.
     """
     flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
-    if a.shape[1] <= block_depth(out.dtype):  # out is written once
+    if a.shape[1] <= block_depth(b.shape[1], out.dtype):  # out is written once
         flags |= stream_flag(a, out)
     _multiply(a, b, out, 0, flags, out[:1].reshape(-1) if bias is None else bias, packed)
 
 
-def block_depth(dtype: Any) -> int:
+@lru_cache(maxsize=4096)
+def panel_columns(n: int, dtype: Any) -> int:
+    """nr: columns of a packed panel, as many as the register tile has, or the vectors that n columns fill.
+
+    8 images by weights of 16 MB or more, the product turned round, take 0.6 to 0.8 of the time of whole panels.
+    """
+    lanes = microkernel.host_instruction_set().lanes(dtype)
+    return min(microkernel.tile_columns(dtype), -(-n // lanes) * lanes)
+
+
+def block_depth(n: int, dtype: Any) -> int:
     """kc: rows of a packed block. With AVX-512, whose panels are wide, 128: 5 to 15 % faster than 256."""
-    return min(KC, PANEL_BYTES // (microkernel.tile_columns(dtype) * np.dtype(dtype).itemsize))
+    return min(KC, PANEL_BYTES // (panel_columns(n, dtype) * np.dtype(dtype).itemsize) // LINE * LINE)
 
 
 def packed_size(k: int, n: int, dtype: Any) -> int:
     """Elements that `pack` writes for a (k, n) matrix."""
-    nr = microkernel.tile_columns(dtype)
+    nr = panel_columns(n, dtype)
     return k * -(-n // nr) * nr
 
 
 def pack(b: np.ndarray, packed: np.ndarray) -> None:
     """Lay b (k, n) out for `multiply`: stretches of `block_depth` rows, each as panels side by side."""
-    right, nr = (_anchor(b), *_strides(b)), microkernel.tile_columns(b.dtype)
-    _pack_all(_code(b.dtype), b.shape, block_depth(b.dtype), nr, right, packed, threads_for(16 * b.size))
+    n, right = b.shape[1], (_anchor(b), *_strides(b))
+    kc, nr = block_depth(n, b.dtype), panel_columns(n, b.dtype)
+    _pack_all(_code(b.dtype), b.shape, kc, nr, right, packed, threads_for(16 * b.size))
 
 
 def _product(a: np.ndarray, b: np.ndarray, out: np.ndarray, accumulate: bool) -> None:
     """Out (+)= a b, the elements of a row of out one after another."""
     (m, k), n = a.shape, b.shape[1]
     (a_row, a_k), (b_k, b_j), (c_row, _) = (_strides(x) for x in (a, b, out))
-    if m <= FEW_ROWS and a_k == b_k == 1:
+    if m <= DOT_ROWS and a_k == b_k == 1:
         sizes = m, n, k
         _dot_products(
             sizes, _anchor(a), a_row, _anchor(b), b_j, _anchor(out), c_row, accumulate, threads_for(m * n * k)
@@ -127,46 +145,68 @@ def _multiply(
 ) -> None:
     """The micro-kernel's flags `before` hold for the first stretch of k, `after` for the last."""
     (m, k), n, dtype = a.shape, b.shape[1], out.dtype
-    threads, cut = threads_for(m * n * k), _cut(m, n, k, out)
-    if packed is None and 2 * cut[0] < m:
+    threads, (b_k, b_j) = threads_for(m * n * k), _strides(b)
+    in_place = packed is None and m <= FEW_ROWS and b_j == 1 and _has_whole_vectors(n, dtype)
+    cut = _cut_few(m, n, dtype) if in_place else _cut(m, n, k, _strides(a)[0] == 1, dtype)
+    if packed is None and cut[0] * (2 if b_j == 1 else 1) < m:  # twice is better than once for all, but not to turn it
         packed = scratch("packed", packed_size(k, n, dtype), dtype)
         pack(b, packed)
     panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, dtype).reshape(threads, -1)
-    rows = scratch("a", threads * ROWS * (block_depth(dtype) + LINE), dtype).reshape(threads, -1)
-    right = _anchor(b) if packed is None else packed
+    rows = scratch("a", threads * ROWS * (block_depth(n, dtype) + LINE), dtype).reshape(threads, -1)
+    right = (_anchor(b), b_k, b_j, IN_PLACE if in_place else TO_PACK) if packed is None else (packed, 0, 0, PACKED)
     _blocks(
-        _code(dtype), (m, n, k), cut, (_anchor(a), *_strides(a)),
-        (right, *_strides(b), packed is not None), (_anchor(out), _strides(out)[0]), (before, after), bias, panels,
-        rows, np.zeros(2, np.int64),
+        _code(dtype), (m, n, k), cut, (_anchor(a), *_strides(a)), right, (_anchor(out), _strides(out)[0]),
+        (before, after), bias, panels, rows, np.zeros(2, np.int64),
     )  # fmt: skip
 
 
+def _has_whole_vectors(n: int, dtype: Any) -> bool:
+    """Whether the micro-kernel, which reads whole vectors, reads no further than a row's end."""
+    return n % microkernel.host_instruction_set().lanes(dtype) == 0
+
+
+@cache
 def _code(dtype: Any) -> tuple[int, int, int]:
     """The micro-kernel, and what packs its operands."""
     return microkernel.brgemm_address(dtype), microkernel.copy_address(dtype), microkernel.transpose_address(dtype)
 
 
-def _cut(m: int, n: int, k: int, out: np.ndarray) -> tuple[int, int, int, int]:
+@lru_cache(maxsize=4096)
+def _cut(m: int, n: int, k: int, across: bool, dtype: Any) -> tuple[int, int, int, int]:
     """Rows, columns and k of a block, and the columns of a panel. The longer side of out is cut into more blocks."""
-    nr, kc = microkernel.tile_columns(out.dtype), min(block_depth(out.dtype), k)
-    most_panels = BLOCK_BYTES // (kc * nr * out.itemsize)
-    panels = min(most_panels, -(-n // nr) if m > n else -(-n // (nr * MIN_BLOCKS)))
-    row_blocks = min(-(-MIN_BLOCKS * panels * nr // n), max(1, m // ROWS))
+    nr, kc = panel_columns(n, dtype), min(block_depth(n, dtype), k)
+    most_panels = BLOCK_BYTES // (kc * nr * np.dtype(dtype).itemsize)
+    column_blocks = 1 if m > n else ACROSS_BLOCKS if across else MIN_BLOCKS
+    panels = min(most_panels, -(-n // (nr * column_blocks)))
+    column_blocks = -(-n // (panels * nr))
+    row_blocks = min(-(-MIN_BLOCKS // column_blocks), max(1, m // ROWS))
+    if column_blocks == 1 and m * n * k >= SMALL:  # as many for each core
+        cores = physical_cores()
+        row_blocks = min(-(-row_blocks // cores) * cores, max(1, m // LEAST_ROWS))
     return -(-m // row_blocks), panels * nr, kc, nr
+
+
+@lru_cache(maxsize=4096)
+def _cut_few(m: int, n: int, dtype: Any) -> tuple[int, int, int, int]:
+    """The same where op(b) is taken as it lies: long runs of a few of its rows."""
+    nr = panel_columns(n, dtype)
+    return m, -(-min(RUN, -(-n // physical_cores())) // nr) * nr, STREAMS, nr
 
 
 @launching
 def _pack_all(code, sizes, kc, nr, b, packed, workers):
-    launch(_pack_panel, (sizes[1] + nr - 1) // nr, workers, (code, sizes, kc, nr, b, packed))
+    """A task is a stretch of a panel."""
+    k, n = sizes
+    launch(_pack_stretch, (n + nr - 1) // nr * ((k + kc - 1) // kc), workers, (code, sizes, kc, nr, b, packed))
 
 
 @inline
-def _pack_panel(panel, worker, code, sizes, kc, nr, b, packed):
+def _pack_stretch(task, worker, code, sizes, kc, nr, b, packed):
     k, n = sizes
-    width, first = (n + nr - 1) // nr * nr, panel * nr
-    for p in range(0, k, kc):
-        depth = min(kc, k - p)
-        _pack(code, b, p, first, depth, min(nr, n - first), packed, p * width + first * depth, nr)
+    panels = (n + nr - 1) // nr
+    first, p = task % panels * nr, task // panels * kc
+    depth = min(kc, k - p)
+    _pack(code, b, p, first, depth, min(nr, n - first), packed, p * panels * nr + first * depth, nr)
 
 
 @inline
@@ -196,15 +236,17 @@ def _blocks(code, sizes, cut, a, b, c, flags, bias, panels, rows, offsets):
 @inline
 def _block(task, worker, code, sizes, cut, a, b, c, flags, bias, panels, rows, offsets):
     gemm_code, copy, _ = code
-    (m, n, k), (mc, nc, kc, nr), (left, a_row, a_k), (right, b_k, b_j, is_packed), (out, c_row) = sizes, cut, a, b, c
+    (m, n, k), (mc, nc, kc, nr), (left, a_row, a_k), (right, b_k, b_j, form), (out, c_row) = sizes, cut, a, b, c
     columns, all_columns = (n + nc - 1) // nc, (n + nr - 1) // nr * nr
     i, j = task // columns * mc, task % columns * nc
     height, width = min(mc, m - i), min(nc, n - j)
-    aliases = a_k == 1 and a_row * left.itemsize % ALIASED_BYTES == 0 and nr * left.itemsize <= LINE_BYTES
+    aliases = a_k == 1 and a_row * left.itemsize % ALIASED_BYTES == 0 and nr * left.itemsize <= LINE_BYTES and n > nr
     for p in range(0, k, kc):
         depth = min(kc, k - p)
-        block, at = right, p * all_columns + j * depth
-        if not is_packed:
+        block, at, step_b, panel = right, p * all_columns + j * depth, nr, nr * depth
+        if form == IN_PLACE:
+            at, step_b, panel = p * b_k + j, b_k, nr
+        elif form == TO_PACK:
             block, at = panels[worker], 0
             for first in range(0, width, nr):
                 lanes = min(nr, width - first)
@@ -222,7 +264,7 @@ def _block(task, worker, code, sizes, cut, a, b, c, flags, bias, panels, rows, o
                 microkernel.call(copy, count, depth, left, start, a_row, rows[worker], 0, step)
                 source, start = rows[worker], 0
             microkernel.call(
-                gemm_code, count, width, depth, 1, source, start, step, k_step, block, at, nr, nr * depth, out,
+                gemm_code, count, width, depth, 1, source, start, step, k_step, block, at, step_b, panel, out,
                 row * c_row + j, c_row, offsets, 0, bias, j, added,
             )  # fmt: skip
 
