@@ -5,6 +5,7 @@ import pytest
 
 from breve import Net
 from breve.graph.fusion import Group
+from breve.kernels.convolution import get_algorithm, set_algorithm
 from breve.proto import NetParameter
 from breve.proto.text import parse
 
@@ -160,6 +161,82 @@ def test_a_convolution_writes_where_its_values_are_kept(name):
     group.steps[0].forward()
     np.testing.assert_array_equal(kept.values.reshape(y.data_nhwc.shape), y.data_nhwc)
     assert kept._copy.size == 0
+
+
+FOLDING = ("norm_scale", "norm_scale_relu", "no_bias", "global", "frozen")
+
+
+def deployed(name, folded, monkeypatch):
+    """A net in TEST without a loss, and so without backward; `folded` gets a word for each sweep of the convolution."""
+    net = Net(parse(INPUT + NETS[name], NetParameter), "TEST", dtype=np.float64, seed=3)
+    rng = np.random.default_rng(0)
+    net.blobs["x"].data[...] = rng.standard_normal(net.blobs["x"].shape)
+    for blob in net.params["norm"]:
+        blob.data[...] = rng.uniform(0.5, 1.5, blob.shape)
+    layer = net.steps[1].layer
+    run = layer.forward_normalised
+    monkeypatch.setattr(layer, "forward_normalised", lambda *args: folded.append("folded") or run(*args))
+    return net
+
+
+def assert_as_by_layers(net):
+    net.forward()
+    together = net.blobs["y"].data.copy()
+    for step in net.steps:
+        step.forward()
+    np.testing.assert_allclose(together, net.blobs["y"].data, rtol=0, atol=1e-12 * np.abs(together).max())
+
+
+@pytest.mark.parametrize("name", FOLDING)
+def test_without_backward_a_normalisation_is_part_of_the_convolution(name, monkeypatch):
+    folded = []
+    net = deployed(name, folded, monkeypatch)
+    for _ in range(4):
+        assert_as_by_layers(net)
+    assert len(folded) == 4
+
+
+PARAMETERS = [(layer, i) for layer, count in (("conv", 2), ("norm", 3), ("scale", 2)) for i in range(count)]
+
+
+@pytest.mark.parametrize(("layer", "number"), PARAMETERS)
+def test_a_folded_normalisation_follows_every_parameter(layer, number, monkeypatch):
+    net = deployed("norm_scale_relu", [], monkeypatch)
+    for _ in range(3):
+        net.forward()
+    net.params[layer][number].data.flat[-1] *= 1.5
+    assert_as_by_layers(net)
+
+
+def test_rectified_with_a_slope_it_is_not_folded(monkeypatch):
+    folded = []
+    assert_as_by_layers(deployed("leaky", folded, monkeypatch))
+    assert folded == []
+
+
+@pytest.mark.parametrize("how", ["exact", "im2col"])
+def test_where_rounding_should_be_plain_it_is_not_folded(how, monkeypatch):
+    folded = []
+    net = deployed("norm_scale_relu", folded, monkeypatch)
+    before = get_algorithm()
+    try:
+        if how == "exact":
+            set_algorithm("exact")
+        else:
+            net.steps[1].layer.algorithm = "im2col"
+        assert_as_by_layers(net)
+    finally:
+        set_algorithm(before)
+    assert folded == []
+
+
+def test_many_weights_that_are_not_kept_are_not_folded(monkeypatch):
+    net = deployed("norm_scale_relu", [], monkeypatch)
+    layer = net.steps[1].layer
+    assert layer.folds
+    monkeypatch.setattr(type(layer.plan._algorithm("forward")), "keeps_weights", False)
+    monkeypatch.setattr(layer.plan, "_weight_shape", (5, 3, 300, 3))
+    assert not layer.folds
 
 
 def test_a_group_takes_other_shapes():

@@ -25,7 +25,7 @@ GEOMETRIES = {
     "pad_uneven": geometry(1, 5, 6, (6, 7), 3, pad=(0, 2)),
     "pad_beyond_kernel": geometry(1, 3, 5, (4, 3), 3, pad=4),
     "1x1": geometry(3, 20, 50, (5, 5), 1),
-    "1x1_deep": geometry(2, 2 * block_depth(np.float32) + 3, 33, (6, 7), 1),
+    "1x1_deep": geometry(2, 2 * block_depth(33, np.float32) + 3, 33, (6, 7), 1),
     "1x1_more_outputs_than_pixels": geometry(1, 40, 700, (3, 5), 1),
     "1x1_group_3": geometry(2, 51, 99, (5, 4), 1, group=3),
     "1x1_many_pixels": geometry(1, 5, 32, (83, 75), 1),

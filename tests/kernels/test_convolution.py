@@ -209,6 +209,43 @@ def test_weights_written_in_place_are_followed(name, position):
     assert_close(bottom_diff, reference.backward_data(g, top_diff, weight), np.float32)
 
 
+@pytest.mark.parametrize("name", list(ALGORITHMS))
+@pytest.mark.parametrize("position", [0, -1])
+@pytest.mark.parametrize("changed", ["weight", "gain"])
+def test_scaled_weights_follow_weights_and_factors(name, position, changed):
+    g = GEOMETRIES[SPECIAL.get(name, "pad")]
+    bottom, weight, bias, top_diff = arrays(g)
+    weight, gain = weight.copy(), np.random.default_rng(2).uniform(0.5, 2, g.num_output).astype(np.float32)
+    plan, top = convolution.plan(g, np.float32, name), np.empty_like(top_diff)
+    for i in range(5):
+        if i == 3:
+            array = weight if changed == "weight" else gain
+            array.flat[position] += 1
+        plan.forward_scaled(bottom, weight, gain, bias, top, relu=i % 2 == 1)
+        expected = reference.forward(g, bottom, weight * gain[:, None, None, None]) + bias[:, None, None]
+        assert_close(top, np.maximum(expected, 0) if i % 2 == 1 else expected, np.float32)
+    plan.forward(bottom, weight, None, top)
+    assert_close(top, reference.forward(g, bottom, weight), np.float32)
+
+
+def test_scaled_weights_are_packed_once(monkeypatch):
+    g = GEOMETRIES["pad"]
+    bottom, weight, bias, top_diff = arrays(g)
+    plan, top, packed = convolution.plan(g, np.float32, "direct"), np.empty_like(top_diff), []
+    run = plan._algorithm("forward")
+    monkeypatch.setattr(run._packed, "_pack", lambda *args, pack=run._pack: packed.append(pack(*args)))
+    for _ in range(3):
+        plan.forward_scaled(bottom, weight, np.ones_like(bias), bias, top)
+    assert len(packed) == 1
+
+
+def test_factors_of_a_wrong_shape_are_refused():
+    g = GEOMETRIES["pad"]
+    bottom, weight, bias, top_diff = arrays(g)
+    with pytest.raises(LayerError, match="gain has a wrong shape"):
+        convolution.plan(g, np.float32).forward_scaled(bottom, weight, bias[1:], bias, np.empty_like(top_diff))
+
+
 def test_kernel_larger_than_padded_image_is_refused():
     with pytest.raises(LayerError, match="larger than the padded input"):
         geometry(1, 1, 1, (4, 4), 7, pad=1)

@@ -3,7 +3,8 @@
     Convolution, ReLU                   the rectified linear unit is the end of the convolution's own sweep
     BatchNorm, Scale, [ReLU]            one sweep forward; sums and one sweep backward
     Convolution, BatchNorm in place,    the convolution writes what backward needs where nothing overwrites it, and the
-        Scale, [ReLU]                   sweep forward goes from there to the blob
+        Scale, [ReLU]                   sweep forward goes from there to the blob; by statistics that do not change, and
+                                        without backward, all of it is the convolution's own sweep
 
 The later layers of a group work in place, so their blob shows the same values after the group as after its last layer.
 When only a part of a group runs, its layers run one by one, or as the smaller group that they are.
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from breve.blob import Blob
 from breve.errors import located
@@ -89,6 +92,8 @@ class ScaledNormalisation(Group):
     def __init__(self, steps: Sequence[Step]) -> None:
         super().__init__(steps)
         self._rule: Any = None
+        self._state: list[bytes] = []
+        self._constant_rule: Any = None
         self.norm: Any = steps[0].layer
         self.scale: Any = steps[1].layer
 
@@ -112,14 +117,26 @@ class ScaledNormalisation(Group):
 
     def sweep_forward(self, bottom: Blob | None = None) -> None:
         """BatchNorm's sweep with the coefficients of Scale and the slope of ReLU; from another blob if one is given."""
-        blobs = self.scale.blobs
-        shift = blobs[1].data if self.scale.param.scale_param.bias_term else None
-        slope = _slope(self.steps[2]) if len(self.steps) > 2 else 1.0
         first = self.steps[0]
         self.norm.forward_scaled(
-            first.bottom[0] if bottom is None else bottom, first.top[0], blobs[0].data, shift, slope, self.keeps
+            first.bottom[0] if bottom is None else bottom, first.top[0], *self._coefficients(), self.keeps
         )
         self._rule = self.norm.rule
+
+    def constant_rule(self) -> Any:
+        """What is computed of each value, if it depends on nothing else and backward asks for nothing, else None."""
+        if self.keeps or not self.norm.use_global_stats:
+            return None
+        state = [blob.data.tobytes() for blob in (*self.norm.blobs, *self.scale.blobs)]
+        if state != self._state:
+            self._state, self._constant_rule = state, self.norm.constant_rule(*self._coefficients())
+        return self._constant_rule
+
+    def _coefficients(self) -> tuple[np.ndarray, np.ndarray | None, float]:
+        """Factor and shift of Scale, and the slope of ReLU."""
+        blobs = self.scale.blobs
+        shift = blobs[1].data if self.scale.param.scale_param.bias_term else None
+        return blobs[0].data, shift, _slope(self.steps[2]) if len(self.steps) > 2 else 1.0
 
     def sweep_backward(self) -> None:
         """BatchNorm's sweep; its sums are the gradients of Scale's coefficients."""
@@ -161,11 +178,15 @@ class NormalisedConvolution(Group):
     def sweep_forward(self) -> None:
         """The convolution to a blob of the group's own, and from there on; or in place where nothing is kept."""
         convolution, first = self.steps[0], self.steps[1]
-        bottom = convolution.top[0]
+        bottom, rule = convolution.top[0], self.rest.constant_rule()
+        layer: Any = convolution.layer
+        if rule is not None and rule.slope in (0, 1) and layer.folds:
+            layer.forward_normalised(convolution.bottom[0], bottom, rule)
+            return
         if self.rest.keeps:
             bottom = self._apart
             bottom.reshape_like(convolution.top[0])
-        convolution.layer.forward(convolution.bottom, [bottom])
+        layer.forward(convolution.bottom, [bottom])
         with located(first.where):
             self.rest.sweep_forward(bottom)
 

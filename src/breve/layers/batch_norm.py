@@ -112,12 +112,18 @@ class BatchNorm(Layer):
         With `keeps` the bottom's values are there for backward even when the top overwrites them.
         """
         bottom_data = self.coefficients.grouped(bottom.data)
-        mean, variance = self._statistics(bottom_data)
-        self.plain_rule = channels.plain_rule(mean, 1 / np.sqrt(variance + self.dtype.type(self.eps)))
+        self.plain_rule = self._plain_rule(*self._statistics(bottom_data))
         self.rule = self.plain_rule.then(factor, shift, slope)
         kept = self.kept.keep(bottom_data, keeps and top is bottom)
         with self.coefficients.overwritten(top.data) as top_data:
             channels.normalise(bottom_data, self.rule, top_data, kept)
+
+    def constant_rule(self, factor: np.ndarray | None, shift: np.ndarray | None, slope: float) -> channels.Rule:
+        """What `forward_scaled` computes of each value with `use_global_stats`, whatever the bottom."""
+        return self._plain_rule(*self.statistics.mean_and_variance()).then(factor, shift, slope)
+
+    def _plain_rule(self, mean: np.ndarray, variance: np.ndarray) -> channels.Rule:
+        return channels.plain_rule(mean, 1 / np.sqrt(variance + self.dtype.type(self.eps)))
 
     def _statistics(self, bottom_data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Mean and variance to normalise by, (1, C) each; the batch's own move the parameters."""

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from breve.blob import Blob
-from breve.kernels.convolution import ConvGeometry
+from breve.kernels.channels import Rule
+from breve.kernels.convolution import ConvGeometry, get_algorithm
 from breve.layers.convolution_base import ConvolutionBase
 from breve.layers.views import overwritten
 from breve.layers.window import Sizes, Window
@@ -58,6 +59,19 @@ class Convolution(ConvolutionBase):
     def forward_rectified(self, bottom: Sequence[Blob], top: Sequence[Blob]) -> None:
         """Convolve each bottom and clamp the result at zero: Convolution and ReLU at once."""
         self._convolve(bottom, top, relu=True)
+
+    @property
+    def folds(self) -> bool:
+        """Whether a normalisation may become part of the weights: it rounds otherwise, and should not take longer."""
+        return self.algorithm is None and get_algorithm() != "exact" and self.plan.scales_cheaply
+
+    def forward_normalised(self, bottom: Blob, top: Blob, rule: Rule) -> None:
+        """Convolve, and apply the rule (slope 0 or 1) to the result: as gain times weights, and in the bias."""
+        gain, mean, shift = rule.gain[0], rule.mean[0], rule.shift[0]
+        bias = (self.blobs[1].data - mean if len(self.blobs) > 1 else -mean) * gain + shift
+        weight, relu = self._weight(self.blobs[0].data), rule.slope == 0
+        with overwritten(top.data, self._top_maps) as top_data:
+            self.plan.forward_scaled(bottom.data.reshape(self._bottom_maps), weight, gain, bias, top_data, relu)
 
     def _convolve(self, bottom: Sequence[Blob], top: Sequence[Blob], relu: bool) -> None:
         weight = self._weight(self.blobs[0].data)

@@ -10,6 +10,7 @@ array([[ 8., 12.],
 
 from __future__ import annotations
 
+import math
 import threading
 from typing import Any
 
@@ -20,6 +21,7 @@ from breve.kernels.convolution.algorithm import PASSES, Algorithm
 from breve.kernels.convolution.choice import choose, get_algorithm, set_algorithm
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.im2col import col2im, im2col
+from breve.kernels.convolution.scaled_weights import ScaledWeights
 from breve.kernels.convolution.table import ALGORITHMS
 
 __all__ = [
@@ -63,6 +65,7 @@ class ConvPlan:
         self._algorithms: dict[str, Algorithm] = {}
         self._chosen: dict[tuple[str, str], Algorithm] = {}
         self._lock = threading.RLock()
+        self._scaled = ScaledWeights()
         g = geometry
         self._bottom_shape = (g.batch, g.channels, *g.in_shape)
         self._top_shape = (g.batch, g.num_output, *g.out_shape)
@@ -86,10 +89,34 @@ class ConvPlan:
         if not self.geometry.batch:
             return
         with self._lock:
-            run = self._algorithm("forward")
-            bottom, top = _read(run, bottom_data), _buffer(run, top_data)
-            run.forward(bottom, _contiguous(weight), _contiguous(bias), top, relu)
-            _write(top, top_data)
+            self._forward(bottom_data, _contiguous(weight), bias, top_data, relu)
+
+    def forward_scaled(
+        self, bottom_data: np.ndarray, weight: np.ndarray, gain: np.ndarray, bias: np.ndarray, top_data: np.ndarray,
+        relu: bool = False,
+    ) -> None:  # fmt: skip
+        """The same with weight[k] gain[k] as the weights of output k; the product is kept for as long as it holds."""
+        self._check(bottom_data, weight, top_data, bias)
+        self._check_one("gain", gain, self._top_shape[1:2])
+        if not self.geometry.batch:
+            return
+        with self._lock:
+            scaled = self._scaled.of(_contiguous(weight), gain)
+            self._algorithm("forward").promise(scaled)
+            self._forward(bottom_data, scaled, bias, top_data, relu)
+
+    @property
+    def scales_cheaply(self) -> bool:
+        """Whether `forward_scaled` takes little longer than `forward`, which compares weights where it keeps them."""
+        return self._algorithm("forward").keeps_weights or math.prod(self._weight_shape) <= math.prod(self._top_shape)
+
+    def _forward(
+        self, bottom_data: np.ndarray, weight: np.ndarray, bias: np.ndarray | None, top_data: np.ndarray, relu: bool
+    ) -> None:
+        run = self._algorithm("forward")
+        bottom, top = _read(run, bottom_data), _buffer(run, top_data)
+        run.forward(bottom, weight, _contiguous(bias), top, relu)
+        _write(top, top_data)
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """Overwrite `bottom_diff` with the derivative of <top_diff, weight * bottom> by bottom. Raises LayerError."""

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.packed_weights import PackedWeights
 
 PASSES = ("forward", "backward_data", "backward_weights")
 
@@ -27,6 +28,17 @@ class Algorithm:
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
         self.geometry = geometry
         self.dtype = np.dtype(dtype)
+        self._packed: PackedWeights | None = None
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether forward keeps a packed form of the weights for as long as they do not change."""
+        return self._packed is not None
+
+    def promise(self, weight: np.ndarray) -> None:
+        """Nobody will write to this array of weights: forward need not look whether it has changed."""
+        if self._packed is not None:
+            self._packed.promised = weight
 
     @classmethod
     def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:

@@ -21,6 +21,7 @@ class Direct(Algorithm):
     """Batch-reduce GEMM over filter taps; stride, dilation and pad are offsets."""
 
     name: ClassVar[str] = "direct"
+    _packed: PackedWeights
 
     @classmethod
     def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:

@@ -20,6 +20,7 @@ class PackedWeights:
 
     In training they always change: then nothing is kept, neither packed weights nor a copy to compare with. Where a few
     of them are the same in two calls, the second copies all; a third that finds all the same packs them to keep.
+    An array that is `promised` never to change is packed at once, and not compared.
     """
 
     def __init__(self, size: int, pack: Callable[[np.ndarray, np.ndarray], None]) -> None:
@@ -28,6 +29,7 @@ class PackedWeights:
         self._sample: np.ndarray | None = None
         self._seen: np.ndarray | None = None
         self._packed: np.ndarray | None = None
+        self.promised: np.ndarray | None = None
 
     def of(self, weight: np.ndarray) -> np.ndarray:
         """The packed weights; valid until the next call to any plan."""
@@ -39,15 +41,22 @@ class PackedWeights:
 
     def kept(self, weight: np.ndarray) -> np.ndarray | None:
         """The packed weights if they are worth keeping, else None."""
+        if weight is self.promised:
+            if self._seen is not weight:
+                self._seen, self._packed = weight, None
+            return self._keep(weight)
         if self._seen is not None and equal_bits(weight, self._seen):
-            if self._packed is None:
-                self._packed = Storage(weight.dtype).array(self._size)
-                self._pack(weight, self._packed)
-            return self._packed
+            return self._keep(weight)
         sample = weight.reshape(-1)[:: 1 + weight.size // SAMPLES].copy()
         repeats = self._sample is not None and sample.tobytes() == self._sample.tobytes()
         self._sample, self._packed, self._seen = sample, None, weight.copy() if repeats else None
         return None
+
+    def _keep(self, weight: np.ndarray) -> np.ndarray:
+        if self._packed is None:
+            self._packed = Storage(weight.dtype).array(self._size)
+            self._pack(weight, self._packed)
+        return self._packed
 
 
 def equal_bits(a: np.ndarray, b: np.ndarray) -> bool:

@@ -31,6 +31,7 @@ class Pointwise(Algorithm):
     """Each pixel by itself, of images with any number of axes; of two where the stride is not 1."""
 
     name: ClassVar[str] = "pointwise"
+    _packed: PackedWeights
 
     @classmethod
     def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:

@@ -70,6 +70,7 @@ class Strassen(Algorithm):
 
     name: ClassVar[str] = "strassen"
     is_exact: ClassVar[bool] = False
+    _packed: PackedWeights
 
     @classmethod
     def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:
