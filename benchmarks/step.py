@@ -33,7 +33,7 @@ LEARNING_RATE = 1e-5  # the weights stay what they are: VGG diverges at a rate t
 
 
 class TorchNet(nn.Module):
-    """The layers of a NetParameter as PyTorch modules; `forward(data, label)` is the loss."""
+    """The layers of a NetParameter as PyTorch modules; `forward(data, label)` is the loss, or the scores without one."""
 
     def __init__(self, net_param, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class TorchNet(nn.Module):
             if type_ == "SoftmaxWithLoss":
                 return nn.functional.cross_entropy(inputs[0].flatten(1), inputs[1])
             blobs[tops[0]] = inputs[0] + inputs[1] if type_ == "Eltwise" else self.kinds[name](inputs[0])
-        raise ValueError("the net has no loss")
+        return blobs[tops[0]]
 
 
 def make_module(layer, shapes):
