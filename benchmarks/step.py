@@ -33,7 +33,7 @@ LEARNING_RATE = 1e-5  # the weights stay what they are: VGG diverges at a rate t
 
 
 class TorchNet(nn.Module):
-    """The layers of a NetParameter as PyTorch modules; `forward(data, label)` is the loss, or the scores without one."""
+    """The layers of a NetParameter as PyTorch modules; `forward(data, label)` is the loss, without one the scores."""
 
     def __init__(self, net_param, shapes: dict[str, tuple[int, ...]]) -> None:
         super().__init__()
