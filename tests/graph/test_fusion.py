@@ -10,8 +10,9 @@ from breve.proto import NetParameter
 from breve.proto.text import parse
 
 INPUT = 'layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 4 dim: 3 dim: 6 dim: 5 } } } '
-LOSS = (
-    'layer { name: "loss" type: "Reduction" bottom: "y" top: "loss" loss_weight: 1 '
+LOSS = (  # not without a gradient where a unit has cut y off
+    'layer { name: "shift" type: "Power" bottom: "y" top: "z" power_param { shift: 0.5 } } '
+    'layer { name: "loss" type: "Reduction" bottom: "z" top: "loss" loss_weight: 1 '
     "reduction_param { operation: SUMSQ } } "
 )
 CONV = (
@@ -30,6 +31,15 @@ SCALE = (
 )
 BIASED = 'bias_term: true bias_filler { type: "gaussian" }'
 
+CONSTANT = (
+    'layer { name: "constant" type: "DummyData" top: "c" '
+    "dummy_data_param { shape { dim: 4 dim: 5 dim: 4 dim: 3 } data_filler { value: 0.3 } } } "
+)
+SUM = (
+    'layer {{ name: "other" type: "Power" bottom: "t" top: "u" power_param {{ scale: -0.5 }} }} '
+    'layer {{ name: "sum" type: "Eltwise" bottom: "{0}" bottom: "u" top: "y" eltwise_param {{ {1} }} }} '
+)
+
 NETS = {
     "conv_relu": CONV.format("y") + RELU,
     "norm_scale": CONV.format("y") + NORM.format("y", "") + SCALE.format("", BIASED),
@@ -40,10 +50,20 @@ NETS = {
     "global": CONV.format("y") + NORM.format("y", GLOBAL) + SCALE.format("", BIASED) + RELU,
     "frozen": CONV.format("y") + NORM.format("y", "") + SCALE.format("param { lr_mult: 0 }", BIASED) + RELU,
     "three_axes": RESHAPE + NORM.format("t", "") + SCALE.format("", BIASED) + RELU,
+    "sum_relu": CONV.format("t") + SUM.format("t", "") + RELU,
+    "sum_relu_coefficients": CONV.format("t") + SUM.format("t", "coeff: 2 coeff: -0.3") + RELU,
+    "sum_relu_constant": CONSTANT + CONV.format("t") + SUM.format("c", "") + RELU,
     "nothing_below": NORM.format("x", "") + SCALE.format("", BIASED) + RELU,
 }
 APART = ("not_in_place", "three_axes", "nothing_below")
-SIZES = {"conv_relu": 2, "norm_scale": 3} | dict.fromkeys(APART, 3)
+SUMS = ("sum_relu", "sum_relu_coefficients", "sum_relu_constant")
+SIZES = {"conv_relu": 2, "norm_scale": 3} | dict.fromkeys(SUMS, 2) | dict.fromkeys(APART, 3)
+CUTS = [
+    (name, cut)
+    for name, text in NETS.items()
+    for cut in ("sum", "norm", "scale", "relu")
+    if name != "conv_relu" and "relu" in text and f'"{cut}"' in text
+]
 
 
 def build(text, phase="TRAIN"):
@@ -99,8 +119,7 @@ def test_a_group_does_what_its_layers_do(name, phase):
     assert_alike(net, reference)
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if "relu" in NETS[name] and name != "conv_relu"])
-@pytest.mark.parametrize("cut", ["norm", "scale", "relu"])
+@pytest.mark.parametrize(("name", "cut"), CUTS)
 def test_a_part_of_a_group_does_what_its_layers_do(name, cut):
     net, reference = build(NETS[name]), build(NETS[name])
     net.clear_param_diffs()
@@ -113,8 +132,7 @@ def test_a_part_of_a_group_does_what_its_layers_do(name, cut):
     assert_alike(net, reference)
 
 
-@pytest.mark.parametrize("name", [name for name in NETS if "relu" in NETS[name] and name != "conv_relu"])
-@pytest.mark.parametrize("cut", ["norm", "scale", "relu"])
+@pytest.mark.parametrize(("name", "cut"), CUTS)
 def test_backward_in_parts_after_a_forward_in_one(name, cut):
     net, reference = build(NETS[name]), build(NETS[name])
     net.clear_param_diffs()
@@ -256,6 +274,11 @@ def test_a_group_takes_other_shapes():
     [
         CONV.format("t") + 'layer { name: "relu" type: "ReLU" bottom: "t" top: "y" } ',
         CONV.format("y") + LEAKY,
+        CONV.format("t") + SUM.format("t", "") + LEAKY,
+        CONV.format("t") + SUM.format("t", "operation: MAX") + RELU,
+        CONV.format("t")
+        + SUM.format("t", "").replace('bottom: "t" bottom: "u"', 'bottom: "t" bottom: "t" bottom: "u"')
+        + RELU,
         CONV.format("y") + NORM.format("y", "batch_norm_param { scale_bias: true }") + SCALE.format("", BIASED),
         CONV.format("y") + NORM.format("y", "") + SCALE.format("", "axis: 0"),
         CONV.format("y") + NORM.format("y", "") + SCALE.format("", "axis: 2"),

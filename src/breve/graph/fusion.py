@@ -1,6 +1,7 @@
 """Steps that run as one sweep over memory, where nobody can observe the difference.
 
     Convolution, ReLU                   the rectified linear unit is the end of the convolution's own sweep
+    Eltwise (the sum of two), ReLU      one sweep forward, one backward
     BatchNorm, Scale, [ReLU]            one sweep forward; sums and one sweep backward
     Convolution, BatchNorm in place,    the convolution writes what backward needs where nothing overwrites it, and the
         Scale, [ReLU]                   sweep forward goes from there to the blob; by statistics that do not change, and
@@ -84,6 +85,32 @@ class RectifiedConvolution(Group):
     def is_swept(self) -> bool:
         """Never: backward runs layer by layer, which the blobs are all it takes for."""
         return False
+
+
+class RectifiedSum(Group):
+    """An Eltwise that adds two bottoms, and a ReLU in place: the end of a residual block."""
+
+    @classmethod
+    def match(cls, steps: Sequence[Step]) -> RectifiedSum | None:
+        """The group that begins with the first of the steps, if there is one."""
+        if len(steps) < 2 or steps[0].layer.type != "Eltwise" or not _is_unit_on(steps[0], steps[1]):
+            return None
+        layer: Any = steps[0].layer
+        return cls(steps[:2]) if layer.adds_two and _slope(steps[1]) == 0 else None
+
+    def sweep_forward(self) -> None:
+        """Add and clamp."""
+        layer: Any = self.steps[0].layer
+        layer.forward_rectified(self.steps[0].bottom, self.steps[0].top[0])
+
+    def sweep_backward(self) -> None:
+        """Of the clamped gradient each bottom has its share."""
+        layer: Any = self.steps[0].layer
+        layer.backward_rectified(self.steps[0].top[0], self.steps[0].bottom)
+
+    def is_swept(self) -> bool:
+        """As good as always: the top is all that backward reads."""
+        return all(self.steps[0].propagate_down)
 
 
 class ScaledNormalisation(Group):
@@ -202,6 +229,7 @@ class NormalisedConvolution(Group):
 
 MATCHES: tuple[Callable[[Sequence[Step]], Group | None], ...] = (
     RectifiedConvolution.match,
+    RectifiedSum.match,
     NormalisedConvolution.match,
     ScaledNormalisation.match,
 )

@@ -88,6 +88,24 @@ def weighted_sum(a, weight_a, b, weight_b, y):
 
 
 @kernel
+def rectified_sum(a, weight_a, b, weight_b, slope, y):
+    """y = v if v > 0 else slope v, where v = weight_a a + weight_b b; y may be one of them."""
+    for i in prange(y.size):
+        v = weight_a * a[i] + weight_b * b[i]
+        y[i] = v if v > 0 else slope * v
+
+
+@kernel
+def rectified_sum_backward(y, dy, slope, weight_a, weight_b, da, db):
+    """dv = dy if y > 0 else slope dy, in place of dy; da = weight_a dv; db = weight_b dv."""
+    for i in prange(y.size):
+        dv = dy[i] if y[i] > 0 else slope * dy[i]
+        dy[i] = dv
+        da[i] = weight_a * dv
+        db[i] = weight_b * dv
+
+
+@kernel
 def scaled(x, weight, y):
     """y = weight x; x and y may be one array."""
     for i in prange(y.size):

@@ -64,6 +64,22 @@ class Eltwise(Layer):
         else:
             self._maximum(inputs, y)
 
+    @property
+    def adds_two(self) -> bool:
+        """Whether it is a sum of two bottoms."""
+        return self.operation == "SUM" and len(self.coeff) == 2
+
+    def forward_rectified(self, bottom: Sequence[Blob], top: Blob) -> None:
+        """The sum of two, clamped at zero: Eltwise and ReLU at once."""
+        a, b = (blob.memory for blob in bottom)
+        elementwise.rectified_sum(a, self.coeff[0], b, self.coeff[1], self.dtype.type(0), top.memory)
+
+    def backward_rectified(self, top: Blob, bottom: Sequence[Blob]) -> None:
+        """The gradient of that; the top's diff becomes that of the sum, as a ReLU in place would leave it."""
+        da, db = (blob.diff_memory for blob in bottom)
+        zero = self.dtype.type(0)
+        elementwise.rectified_sum_backward(top.memory, top.diff_memory, zero, self.coeff[0], self.coeff[1], da, db)
+
     def _maximum(self, inputs: Sequence[np.ndarray], y: np.ndarray) -> None:
         self.winner = np.logical_not(inputs[0] > inputs[1]).astype(np.min_scalar_type(len(inputs)))
         np.maximum(inputs[0], inputs[1], out=y)
