@@ -8,8 +8,6 @@ import pytest
 PAGES = """
 import ctypes, mmap, sys
 import numpy as np
-from breve.kernels import convolution
-from breve.kernels.convolution import ConvGeometry
 
 libc, pages = ctypes.CDLL(None, use_errno=True), []
 
@@ -26,6 +24,9 @@ def at_the_end_of_a_page(values):
 GRADIENTS = (
     PAGES
     + """
+from breve.kernels import convolution
+from breve.kernels.convolution import ConvGeometry
+
 channels, outputs, width, kernel = map(int, sys.argv[1:])
 g = ConvGeometry(1, channels, outputs, (1, width), (1, kernel), (1, 1), (0, 0), (1, 1))
 x = at_the_end_of_a_page(np.ones((1, 1, width, channels), np.float32)).transpose(0, 3, 1, 2)

@@ -148,7 +148,8 @@ def _multiply(
     threads, (b_k, b_j) = threads_for(m * n * k), _strides(b)
     in_place = packed is None and m <= FEW_ROWS and b_j == 1 and _has_whole_vectors(n, dtype)
     cut = _cut_few(m, n, dtype) if in_place else _cut(m, n, k, _strides(a)[0] == 1, dtype)
-    if packed is None and cut[0] * (2 if b_j == 1 else 1) < m:  # twice is better than once for all, but not to turn it
+    # Two blocks of rows may each copy b for themselves; to turn it over twice, where b_j is not 1, costs too much.
+    if packed is None and cut[0] * (2 if b_j == 1 else 1) < m:
         packed = scratch("packed", packed_size(k, n, dtype), dtype)
         pack(b, packed)
     panels = scratch("panels", threads * BLOCK_BYTES // out.itemsize, dtype).reshape(threads, -1)
