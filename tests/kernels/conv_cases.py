@@ -31,6 +31,7 @@ GEOMETRIES = {
     "1x1_many_pixels": geometry(1, 5, 32, (83, 75), 1),
     "1x1_many_pixels_fewer_outputs": geometry(1, 32, 7, (83, 75), 1),
     "1x1_many_pixels_group_2_stride_2": geometry(2, 6, 64, (127, 99), 1, stride=2, group=2),
+    "1x1_many_pixels_fewer_outputs_stride_2_1": geometry(2, 64, 12, (127, 99), 1, stride=(2, 1)),
     "1x1_many_pixels_packed": geometry(1, 100, 144, (83, 75), 1),
     "1x1_many_pixels_packed_fewer_outputs": geometry(1, 288, 68, (83, 75), 1, group=2),
     "1x1_3d": geometry(2, 5, 7, (4, 3, 2), 1),

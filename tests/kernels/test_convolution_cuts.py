@@ -12,11 +12,12 @@ from breve.kernels.convolution import (
     correlate_weights,
     correlation,
     few_channels,
+    next_pixels,
     outer_products,
     strassen,
+    strassen_kernels,
     winograd,
 )
-from breve.kernels.convolution.strassen_kernels import _to_next_input
 from breve.kernels.convolution.winograd_tiles import needed
 from breve.kernels.microkernel import STREAM, tile_columns
 from breve.kernels.microkernel.vectors import LINE_BYTES
@@ -167,7 +168,7 @@ def test_gradient_of_weights_is_the_same_however_it_is_cut(case, limits, dtype, 
 def test_outer_products_are_the_same_of_packed_panels(case, dtype, monkeypatch):
     g = GEOMETRIES[case]
     monkeypatch.setattr(outer_products, "UNPACKED", 0)
-    assert outer_products.plan_weights(g, np.dtype(dtype)).packed
+    assert outer_products.plan_weights(g, np.dtype(dtype))[0].packed
     check_backward_weights(convolution.plan(g, dtype, "pointwise"), g, dtype)
 
 
@@ -239,16 +240,48 @@ def test_strassens_products_are_the_same_whatever_they_fetch(g, dtype, monkeypat
 
 
 @pytest.mark.parametrize("g", [geometry(8, 64, 72, (9, 14), 1), geometry(8, 64, 64, (40, 6), 3, stride=2, pad=1)])
-def test_calls_of_strassens_products_fetch_what_the_next_band_sees(g):
+def test_calls_of_strassens_products_fetch_what_the_next_band_sees(g, monkeypatch):
+    monkeypatch.setattr(strassen_kernels, "distance", next_pixels.distance.py_func)
+    to_next_input = strassen_kernels._to_next_input.py_func
     ((s, shifts),) = strassen.plans(g, "forward", np.float32)
     x, u, calls = np.zeros(8, np.float32), np.zeros(8, np.float32), 1000
     between = (x.ctypes.data - u.ctypes.data) // 4
     for task in range(s.quads * s.bands - 1):
-        starts = [_to_next_input.py_func(x, task, i, calls, s, shifts, u, 5) + 5 - between for i in range(calls)]
+        starts = [to_next_input(x, task, i, calls, s, shifts, u, 5) + 5 - between for i in range(calls)]
         first = (task + 1) % s.bands * s.band * s.scale_h
         images = [(task + 1) // s.bands * 4 + i for i in range(4)]
         seen = {image * s.in_h + first + shift for image in images for shift in shifts.inputs}
         assert {start // (s.in_w * s.in_channels) for start in starts} == seen
+
+
+@pytest.mark.parametrize("g", [geometry(2, 96, 130, (19, 14), 1), geometry(2, 96, 130, (29, 9), 1, stride=2)])
+def test_gradient_of_weights_is_the_same_whatever_its_calls_fetch(g, monkeypatch):
+    x, _, _, dy = arrays(g)
+    x, dy = (array.transpose(0, 2, 3, 1).astype(np.float32, order="C") for array in (x, dy))
+    (s, *seen), found = correlate_weights.plan_weights(g, np.float32), []
+    assert s.fetches
+    for fetches in (0, 1):
+        found.append(np.zeros((g.num_output, g.channels, 1, 1), np.float32))
+        correlate_weights.backward_weights((s._replace(fetches=fetches), *seen), dy, x, found[-1], None)
+    np.testing.assert_array_equal(*found)
+
+
+@pytest.mark.parametrize("g", [geometry(2, 96, 130, (19, 14), 1), geometry(2, 96, 130, (29, 9), 1, stride=2)])
+def test_calls_of_a_gradient_of_weights_fetch_the_next_pixels(g, monkeypatch):
+    for helper in ("distance", "next_pixels", "to_share"):
+        monkeypatch.setattr(next_pixels, helper, getattr(next_pixels, helper).py_func)
+    monkeypatch.setattr(correlate_weights, "next_pixels", next_pixels.next_pixels)
+    monkeypatch.setattr(correlate_weights, "_band", correlate_weights._band.py_func)
+    s, *_ = correlate_weights.plan_weights(g, np.float32)
+    x, dy, panels, calls = (*(np.zeros(8, np.float32) for _ in range(3)), 1000)
+    for each in range(s.bands * s.spans):
+        first, last, column, end = correlate_weights._band(each, s)
+        pixel, pixels = first * s.out_w + column, (last - first) * (end - column)
+        ahead = correlate_weights._next_band.py_func(x, dy, panels, each, calls, s)
+        starts = {next_pixels.to_share(call, ahead) for call in range(0, calls, ahead.calls)}
+        for array, channels in ((x, g.channels if g.is_1x1 else 0), (dy, g.num_output)):
+            begin = (array.ctypes.data - panels.ctypes.data) // 4 + pixel * channels
+            assert set(range(begin, begin + pixels * channels, ahead.share)) <= starts
 
 
 def test_sums_of_weights_are_written_past_the_caches_in_whole_lines():

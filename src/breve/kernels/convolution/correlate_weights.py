@@ -22,7 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from breve.kernels import microkernel
+from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.lattice import Lattice, lattice, run_from
+from breve.kernels.convolution.next_pixels import next_pixels, to_share
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.convolution.taps import TAP_BY_TAP
 from breve.kernels.microkernel import ACCUMULATE, call
@@ -37,7 +40,7 @@ BAND_BYTES = 128 << 10  # of dY packed together, and of a panel of x, or else as
 PANELS_BYTES, CHANNELS = 200 << 10, 256  # of x packed together: with dY they fit a second-level cache of 512 KB
 MANY_PANELS = 4  # of x or dY: each pixel is packed by itself
 PIXELS = 8  # packed together otherwise: all that is packed of them is read while it is in the first-level cache
-MOST_CHANNELS = 512  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
+MOST_CHANNELS = 1024  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
 TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are bands enough; parts alone
 SUMS_BYTES = 4 << 20
 ALIASED_BYTES = 2048  # where rows of a call were a multiple of this apart, they would meet in few sets of the cache
@@ -104,6 +107,11 @@ class Sizes(NamedTuple):
     parts: int
     """Of the bands."""
     nr: int
+    fetches: int
+    """1 where the kernel has one tap, and calls fetch the next band."""
+    far: int
+    """FAR_B where that has them fetch as much as they read of x."""
+    is_1x1: int
 
 
 class Taps(NamedTuple):
@@ -115,8 +123,9 @@ class Taps(NamedTuple):
     """For each tap of a row of the kernel, the element of a packed row where what it sees begins."""
 
 
-def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
+def plan_weights(geometry: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps, Lattice | None]:
     """Weigh the pieces."""
+    g = geometry.one_row if geometry.is_pointwise else geometry
     c, k, taps = g.channels // g.group, g.num_output // g.group, math.prod(g.kernel)
     (out_h, out_w), nr, size = g.out_shape, microkernel.tile_columns(dtype), np.dtype(dtype).itemsize
     rows, width, panels, row = g.batch * out_h, min(c, nr), -(-c // nr), taps * c + LINE
@@ -142,8 +151,9 @@ def plan_weights(g: ConvGeometry, dtype: Any) -> tuple[Sizes, Taps]:
         rows, spans, span, call_rows, bands, band, unit, width, panels, together, columns, line,
         min(g.in_shape[0], (out_h - 1) * g.stride[0] - g.pad[0] + halo), panel,
         c if in_place else row, int(in_place), pieces, chunks, chunk, parts, nr,
+        int(taps == 1), microkernel.fetch_flag(STRIP, dtype), int(geometry.is_1x1),
     )  # type: ignore[call-arg]  # fmt: skip  # two axes: their tuples have two elements
-    return sizes, seen
+    return sizes, seen, lattice(geometry) if geometry.is_pointwise else None
 
 
 def _cut(g: ConvGeometry, panels: int, calls: int, sums_bytes: int) -> tuple[int, int, int]:
@@ -169,10 +179,14 @@ def _round_up(size: int, unit: int) -> int:
 
 
 def backward_weights(
-    plan: tuple[Sizes, Taps], top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray
+    plan: tuple[Sizes, Taps, Lattice | None],
+    top_diff: np.ndarray,
+    bottom_data: np.ndarray,
+    weight_diff: np.ndarray,
+    bias_diff: np.ndarray | None,
 ) -> None:
-    """Add to `weight_diff`."""
-    (s, seen), dtype = plan, weight_diff.dtype
+    """Add to `weight_diff` and `bias_diff`."""
+    (s, seen, pixels), dtype = plan, weight_diff.dtype
     threads = threads_for(s.kernel_h * s.kernel_w * s.c * top_diff.size)
     tops = scratch("strip", threads * (_round_up(s.chunk, STRIP) * s.band * s.span + LINE), dtype).reshape(threads, -1)
     panels = scratch("v", threads * (s.together * s.panel + LINE), dtype).reshape(threads, -1)
@@ -180,39 +194,64 @@ def backward_weights(
     gemm, copy = microkernel.brgemm_address(dtype), microkernel.copy_address(dtype)
     offsets = np.zeros((threads, 2 * s.call_rows + LINE), np.int64)  # those of two threads in lines of their own
     sums = sums.reshape(s.parts, -1)
-    correlate_weights(bottom_data.reshape(-1), top_diff.reshape(-1), s, seen, gemm, copy, offsets, tops, panels, sums)
+    x, dy = bottom_data.reshape(-1), top_diff.reshape(-1)
+    correlate_weights(x, dy, s, seen, pixels, gemm, copy, offsets, tops, panels, sums)
     if not s.in_place:
         add_sums(sums, weight_diff.reshape(-1), s, threads)
+    if bias_diff is not None:
+        add_bias_diff(top_diff, bias_diff)
 
 
 @launching
-def correlate_weights(x, dy, s, seen, gemm, copy, offsets, tops, panels, sums):
+def correlate_weights(x, dy, s, seen, pixels, gemm, copy, offsets, tops, panels, sums):
     """Each task is one piece of the panels of a group, for one chunk of its outputs, over one part of the bands."""
     tasks = s.parts * s.group * s.chunks * s.pieces
-    launch(_piece, tasks, len(tops), (x, dy, s, seen, gemm, copy, offsets, tops, panels, sums))
+    launch(_piece, tasks, len(tops), (x, dy, s, seen, pixels, gemm, copy, offsets, tops, panels, sums))
 
 
 @inline
-def _piece(task, worker, x, dy, s, seen, gemm, copy, offsets, tops, panels, sums):
+def _piece(task, worker, x, dy, s, seen, pixels, gemm, copy, offsets, tops, panels, sums):
     piece, chunk = task % s.pieces, task // s.pieces % s.chunks
     group, part = task // (s.pieces * s.chunks) % s.group, task // (s.pieces * s.chunks * s.group)
     first_k, last_k = group * s.k + chunk * s.chunk, group * s.k + min(s.k, (chunk + 1) * s.chunk)
     first_panel, last_panel = s.panels * piece // s.pieces, s.panels * (piece + 1) // s.pieces
     first_task, last_task = s.bands * s.spans * part // s.parts, s.bands * s.spans * (part + 1) // s.parts
     for each in range(first_task, last_task):
-        span, band = each // s.bands, each % s.bands
-        first, last = s.rows * band // s.bands, s.rows * (band + 1) // s.bands
-        column, end = s.out_w * span // s.spans, s.out_w * (span + 1) // s.spans
+        first, last, column, end = _band(each, s)
         _pack_top(dy, first_k, last_k, first, last, column, end, tops[worker], copy, s)
         flags = ACCUMULATE if s.in_place or each > first_task else 0
+        calls = ((last_k - first_k + STRIP - 1) // STRIP) * ((last - first + s.call_rows - 1) // s.call_rows)
+        ahead = _next_band(x, dy, panels[worker], each + 1, (last_panel - first_panel) * calls, s)
         for packed in range(first_panel, last_panel, s.together):
             count = min(s.together, last_panel - packed)
-            _pack_panels(x, group, packed, count, first, last, column, seen, panels[worker], copy, s)
+            if pixels is None:
+                _pack_panels(x, group, packed, count, first, last, column, seen, panels[worker], copy, s)
+            else:
+                _pack_pixels(x, group, packed, count, column, end, pixels, panels[worker], copy, s)
             for p in range(count):
                 _multiply(
                     packed + p, p, first_k, last_k, first, last, column, end, seen, gemm, offsets[worker],
-                    tops[worker], panels[worker], sums[part], flags, s,
+                    tops[worker], panels[worker], sums[part], flags, ahead, (packed + p - first_panel) * calls, s,
                 )  # fmt: skip
+
+
+@inline
+def _band(each, s):
+    """Rows of dY, and columns, that are packed together."""
+    span, band = each // s.bands, each % s.bands
+    first, last = s.rows * band // s.bands, s.rows * (band + 1) // s.bands
+    return first, last, s.out_w * span // s.spans, s.out_w * (span + 1) // s.spans
+
+
+@inline
+def _next_band(x, dy, panels, each, calls, s):
+    """What so many calls fetch for band `each`: dY, and x where its pixels are those of dY."""
+    first, last, column, end = _band(each, s)
+    pixel, pixels = first * s.out_w + column, (last - first) * (end - column)
+    return next_pixels(
+        x, pixel * s.in_channels, pixels * s.in_channels * s.is_1x1, dy, pixel * s.out_channels,
+        pixels * s.out_channels, panels, s.call_rows * s.span * s.nr, calls,
+    )  # fmt: skip
 
 
 @inline
@@ -260,6 +299,18 @@ def _pack_panels(x, group, first_panel, count, first, last, column, seen, panels
 
 
 @inline
+def _pack_pixels(x, group, first_panel, count, column, end, seen, panels, copy, s):
+    """The same of some pixels of a lattice, which are a row to us."""
+    channel = first_panel * s.width
+    channels, pixel = min(count * s.width, s.c - channel), column
+    while pixel < end:
+        start, behind = run_from(pixel, end, seen)
+        source, to = start + group * s.c + channel, (pixel - column) * s.width
+        _pack(x, source, seen.stride_w * s.in_channels, behind - pixel, channels, s.width, panels, to, s.panel, copy)
+        pixel = behind
+
+
+@inline
 def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s):
     """Every stride_w-th pixel of a row of x from `first_x` on; zeros outside the image."""
     before, behind = _inside(first_x, s.columns, s)
@@ -282,7 +333,8 @@ def _inside(first_x, count, s):
 
 @inline
 def _multiply(
-    panel, packed, first_k, last_k, first, last, column, end, seen, gemm, offsets, tops, panels, sums, flags, s
+    panel, packed, first_k, last_k, first, last, column, end, seen, gemm, offsets, tops, panels, sums, flags,
+    ahead, number, s,
 ):  # fmt: skip
     """Add the products of a band for one panel, all taps and strips, some rows at a time."""
     channel, columns, pixels = panel * s.width, s.unit * min(s.width, s.c - panel * s.width), end - column
@@ -296,11 +348,15 @@ def _multiply(
                     left, right = _inside(column * s.stride_w - s.pad_w + tap * s.dilation_w, pixels, s)
                 at, to = packed * s.panel + seen.starts[tap] + left * s.width, (r * s.kernel_w + tap) * s.c + channel
                 for k in range(first_k, last_k, STRIP):
+                    b_panel, far = s.nr, 0
+                    if s.fetches and number % ahead.calls == 0:
+                        b_panel, far = to_share(number, ahead) - at, s.far
                     call(
                         gemm, min(STRIP, last_k - k), columns, right - left, rows, tops,
-                        (k - first_k) * s.band * s.span + left * STRIP, 1, STRIP, panels, at, s.width, s.nr, sums,
-                        k * s.row + to, s.row, offsets, 0, panels, 0, added,
+                        (k - first_k) * s.band * s.span + left * STRIP, 1, STRIP, panels, at, s.width, b_panel, sums,
+                        k * s.row + to, s.row, offsets, 0, panels, 0, added | far,
                     )  # fmt: skip
+                    number += 1
 
 
 @inline

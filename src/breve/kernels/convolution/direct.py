@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from breve.kernels.convolution import correlate_weights, few_channels
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
-from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.correlation import Correlation, plan_correlation
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.convolution.taps import backward_axis, forward_axis
+from breve.kernels.convolution.weight_gradient import WeightGradient
 from breve.kernels.scratch import scratch
 
 
@@ -47,8 +46,8 @@ class Direct(Algorithm):
         return plan_correlation(g.batch, axes, g.in_shape, g.num_output, g.channels, g.group, g.kernel[1], self.dtype)
 
     @cached_property
-    def _weights(self) -> tuple[correlate_weights.Sizes, correlate_weights.Taps]:
-        return correlate_weights.plan_weights(self.geometry, self.dtype)
+    def _weights(self) -> WeightGradient:
+        return WeightGradient(self.geometry, self.dtype)
 
     def _pack(self, weight: np.ndarray, packed: np.ndarray) -> None:
         _, c, h, w = weight.shape
@@ -70,11 +69,5 @@ class Direct(Algorithm):
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
-        """For each tap the product of what it sees by the top's gradient, band by band of rows."""
-        g, arrays = self.geometry, (top_diff, bottom_data, weight_diff)
-        if few_channels.serves(g):
-            few_channels.backward_weights(few_channels.plan_weights(g, self.dtype), *arrays, bias_diff)
-            return
-        correlate_weights.backward_weights(self._weights, *arrays)
-        if bias_diff is not None:
-            add_bias_diff(top_diff, bias_diff)
+        """For each tap the product of what it sees by the top's gradient, summed over all pixels."""
+        self._weights.add(top_diff, bottom_data, weight_diff, bias_diff)

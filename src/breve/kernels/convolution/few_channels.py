@@ -69,7 +69,7 @@ class Sizes(NamedTuple):
 
 def serves(g: ConvGeometry) -> bool:
     """Whether the taps of a row of the kernel lie side by side, and x has few channels."""
-    return g.channels <= CHANNELS and g.group == 1 == g.dilation[1]
+    return len(g.kernel) == 2 and g.channels <= CHANNELS and g.group == 1 == g.dilation[1]
 
 
 def plan_weights(g: ConvGeometry, dtype: Any) -> Sizes:

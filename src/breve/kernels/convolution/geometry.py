@@ -64,6 +64,17 @@ class ConvGeometry:
         return all(k == s == 1 and p == 0 for k, s, p in zip(self.kernel, self.stride, self.pad, strict=True))
 
     @cached_property
+    def is_pointwise(self) -> bool:
+        """Kernel 1, no pad: every output sees one pixel."""
+        return all(k == 1 and p == 0 for k, p in zip(self.kernel, self.pad, strict=True))
+
+    @cached_property
+    def one_row(self) -> ConvGeometry:
+        """Where every output sees one pixel: the same, but all pixels that are seen are one row of one image."""
+        pixels = self.batch * math.prod(self.out_shape)
+        return ConvGeometry(1, self.channels, self.num_output, (1, pixels), (1, 1), (1, 1), (0, 0), (1, 1), self.group)
+
+    @cached_property
     def flops(self) -> int:
         """Multiplications and additions of one plain pass."""
         return (

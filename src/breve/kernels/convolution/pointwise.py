@@ -10,21 +10,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from functools import cached_property
-from types import ModuleType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import numpy as np
 
 from breve.kernels import microkernel
-from breve.kernels.convolution import correlate_weights, outer_products
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
-from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.geometry import ConvGeometry
+from breve.kernels.convolution.lattice import gather, lattice, scatter
 from breve.kernels.convolution.packed_weights import PackedWeights
+from breve.kernels.convolution.weight_gradient import WeightGradient
 from breve.kernels.gemm import multiply, pack, packed_size
-from breve.kernels.microkernel.launch import launch
 from breve.kernels.scratch import scratch
-from breve.kernels.threads import inline, launching, threads_for
+from breve.kernels.threads import threads_for
 
 
 class Pointwise(Algorithm):
@@ -38,7 +36,7 @@ class Pointwise(Algorithm):
         """It takes convolutions that see one pixel each."""
         if not is_fast_dtype(dtype):
             return "dtype is neither float32 nor float64"
-        if any(size > 1 for size in geometry.kernel) or any(geometry.pad):
+        if not geometry.is_pointwise:
             return "the kernel is not 1 x 1, or there is padding"
         return "" if geometry.is_1x1 or len(geometry.kernel) == 2 else "the stride is not 1, and the axes not two"
 
@@ -48,15 +46,11 @@ class Pointwise(Algorithm):
         self._pixels = g.batch * math.prod(g.out_shape)
         self._packed_size = packed_size(g.channels // g.group, g.num_output // g.group, dtype)
         self._packed = PackedWeights(g.group * self._packed_size, self._pack)
-        row = 1, self._pixels
-        self._one_row = ConvGeometry(1, g.channels, g.num_output, row, (1, 1), (1, 1), (0, 0), (1, 1), g.group)
-        self._lattice = None if g.is_1x1 else _Lattice(g.batch, *g.in_shape, *g.out_shape, *g.stride, g.channels)  # type: ignore[call-arg]  # two axes
+        self._lattice = None if g.is_1x1 else lattice(g)
 
     @cached_property
-    def _weights(self) -> tuple[ModuleType, Any]:
-        """How their gradient is computed, and the plan of it."""
-        way = outer_products if outer_products.serves(self._one_row, self.dtype) else correlate_weights
-        return way, way.plan_weights(self._one_row, self.dtype)
+    def _weights(self) -> WeightGradient:
+        return WeightGradient(self.geometry, self.dtype)
 
     def _groups(self) -> Iterator[tuple[slice, slice, slice]]:
         """Channels of the bottom and of the top, and packed weights, of each group."""
@@ -89,23 +83,20 @@ class Pointwise(Algorithm):
         for bottom, top, _ in self._groups():
             multiply(dy[:, top], w[top], dx[:, bottom])
         if self._lattice is not None:
-            _scatter(self._copy(), dx.reshape(-1), bottom_diff.reshape(-1), self._lattice, self._threads())
+            scatter(self._copy(), dx.reshape(-1), bottom_diff.reshape(-1), self._lattice, self._threads())
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """The sum over all pixels, cut into parts."""
-        way, plan = self._weights
-        way.backward_weights(plan, top_diff, self._seen(bottom_data), weight_diff)
-        if bias_diff is not None:
-            add_bias_diff(top_diff, bias_diff)
+        self._weights.add(top_diff, bottom_data, weight_diff, bias_diff)
 
     def _seen(self, bottom: np.ndarray) -> np.ndarray:
         """The pixels that the convolution sees, (pixels, channels)."""
         if self._lattice is None:
             return _rows(bottom)
         seen = self._scratch()
-        _gather(self._copy(), bottom.reshape(-1), seen.reshape(-1), self._lattice, self._threads())
+        gather(self._copy(), bottom.reshape(-1), seen.reshape(-1), self._lattice, self._threads())
         return seen
 
     def _scratch(self) -> np.ndarray:
@@ -116,48 +107,6 @@ class Pointwise(Algorithm):
 
     def _threads(self) -> int:
         return threads_for(self.geometry.flops // 2)
-
-
-class _Lattice(NamedTuple):
-    """Every stride-th pixel of some images."""
-
-    batch: int
-    in_h: int
-    in_w: int
-    out_h: int
-    out_w: int
-    stride_h: int
-    stride_w: int
-    channels: int
-
-
-@launching
-def _gather(copy, x, seen, s, workers):
-    """All rows of the lattice into a matrix of pixels."""
-    launch(_gather_row, s.batch * s.out_h, workers, (copy, x, seen, s))
-
-
-@inline
-def _gather_row(row, worker, copy, x, seen, s):
-    start = (row // s.out_h * s.in_h + row % s.out_h * s.stride_h) * s.in_w * s.channels
-    microkernel.call(
-        copy, s.out_w, s.channels, x, start, s.stride_w * s.channels, seen, row * s.out_w * s.channels, s.channels
-    )
-
-
-@launching
-def _scatter(copy, seen, x, s, workers):
-    """The matrix of pixels into the lattice, zeros elsewhere."""
-    launch(_scatter_row, s.batch * s.in_h, workers, (copy, seen, x, s))
-
-
-@inline
-def _scatter_row(row, worker, copy, seen, x, s):
-    image, h, start = row // s.in_h, row % s.in_h, row * s.in_w * s.channels
-    x[start : start + s.in_w * s.channels] = 0
-    if h % s.stride_h == 0 and h // s.stride_h < s.out_h:
-        first = (image * s.out_h + h // s.stride_h) * s.out_w * s.channels
-        microkernel.call(copy, s.out_w, s.channels, seen, first, s.channels, x, start, s.stride_w * s.channels)
 
 
 def _rows(x: np.ndarray) -> np.ndarray:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from breve.kernels.convolution.correlate import CHANNELS, pack_columns
+from breve.kernels.convolution.next_pixels import distance
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.microkernel import ACCUMULATE, call
 from breve.kernels.microkernel.launch import launch
@@ -150,7 +151,7 @@ def _to_next_input(x, task, number, calls, s, shifts, u, u0):
     image, slot = at // row // rows, at // row % rows
     line = ((task + 1) // s.bands * 4 + image) * s.in_h + (task + 1) % s.bands * s.band * s.scale_h
     x0 = (line + shifts.inputs[slot]) * row + at % row // LINE * LINE
-    return (x.ctypes.data - u.ctypes.data) // x.itemsize + x0 - u0
+    return distance(u, x) + x0 - u0
 
 
 @inline
