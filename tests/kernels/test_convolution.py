@@ -109,7 +109,7 @@ def geometries(draw, name=""):
     dilation = draw(st.sampled_from([(1, 1), (1, 1), None])) or pair(1, 2, 3)
     pad, in_shape = pair(0, 1, 2, 3), tuple(draw(st.integers(1, 14)) for _ in range(2))
     if name == "pointwise":
-        kernel, pad = (1, 1), (0, 0)
+        kernel, stride, pad = (1, 1), (1, 1), (0, 0)
     spans = zip(in_shape, pad, kernel, dilation, strict=True)
     assume(all(i + 2 * p > d * (k - 1) for i, p, k, d in spans))
     return geometry(batch, channels, num_output, in_shape, kernel, stride, pad, dilation, group)

@@ -95,6 +95,7 @@ def test_direct_gives_the_same_tap_by_tap_and_by_rows_of_taps(case, least, dtype
         monkeypatch.setattr(module, "TAP_BY_TAP", least)
     monkeypatch.setattr(correlation, "TAPS_BYTES", 0)
     monkeypatch.setattr(correlation, "LEAST_DEPTH", 5)
+    monkeypatch.setattr(correlation, "TAP_DEPTH", 5)
     g = GEOMETRIES[case]
     plan = convolution.plan(g, dtype, "direct")
     check_forward(plan, g, dtype)
@@ -169,7 +170,7 @@ def test_outer_products_are_the_same_of_packed_panels(case, dtype, monkeypatch):
     g = GEOMETRIES[case]
     monkeypatch.setattr(outer_products, "UNPACKED", 0)
     assert outer_products.plan_weights(g, np.dtype(dtype))[0].packed
-    check_backward_weights(convolution.plan(g, dtype, "pointwise"), g, dtype)
+    check_backward_weights(convolution.plan(g, dtype, "direct"), g, dtype)
 
 
 @pytest.mark.parametrize(("kernel", "stride"), [(1, 1), (3, 1), (3, 2)])
@@ -193,6 +194,7 @@ STREAMED = {
     "direct_pixels_as_one": geometry(2, 16, 16, (6, 13), 3, stride=2, pad=1),
     "direct_groups_of_whole_lines": geometry(2, 6, 64, (6, 13), 3, pad=1, group=2),
     "direct_groups_of_no_whole_lines": geometry(2, 8, 48, (6, 13), 3, pad=1, group=2),
+    "direct_pixels_that_no_tap_sees": geometry(2, 32, 48, (9, 14), 1, stride=2),
     "direct_no_whole_lines": geometry(1, 16, 17, (6, 6), 3),
     "pointwise": geometry(2, 48, 32, (9, 14), 1),
     "pointwise_many_channels": geometry(1, 272, 64, (9, 14), 1),

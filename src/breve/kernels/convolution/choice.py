@@ -111,7 +111,7 @@ def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     if name == "strassen":
         return strassen(g, dtype, pass_name)
     if name == "direct":
-        return g.group * (direct_weights(g) if pass_name == "backward_weights" else direct(g, dtype, pass_name))
+        return weights(g, dtype) if pass_name == "backward_weights" else g.group * direct(g, dtype, pass_name)
     return g.group * winograd(g, dtype, pass_name, ALGORITHMS[name].outputs)  # type: ignore[attr-defined]
 
 
@@ -130,23 +130,21 @@ def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     return g.batch * (products + reading + COPYING * copied)
 
 
-def direct_weights(g: ConvGeometry) -> float:
-    """The product, the packing of both its sides where they are packed, and adding it to the gradient."""
+def weights(g: ConvGeometry, dtype: Any) -> float:
+    """The product, the packing of its sides where they are packed, and adding it to the gradient."""
     c, k = g.channels // g.group, g.num_output // g.group
+    if outer_products.serves(g, dtype):
+        packed = max(g.channels, g.num_output) if outer_products.packs(g, dtype) else 0
+        return g.flops / 2 + PACKING * packed * g.batch * math.prod(g.out_shape)
     h, w = forward_axis(g, 0), forward_axis(g, 1)
     seen = h.products * (w.products if c >= TAP_BY_TAP else g.out_shape[1] * g.kernel[1])
     packing = 0.0 if few_channels.serves(g) else PACKING * (c + k) * math.prod(g.out_shape)
-    return g.batch * (seen * c * k + packing) + ADDING * math.prod(g.kernel) * c * k
+    return g.group * (g.batch * (seen * c * k + packing) + ADDING * math.prod(g.kernel) * c * k)
 
 
 def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The product, and the packing for the gradient of weights; always a little less than `direct`."""
-    if pass_name != "backward_weights" or len(g.kernel) != 2:
-        return 0.99 * g.flops / 2
-    if not outer_products.serves(g, dtype):
-        return 0.99 * g.group * direct_weights(g)
-    packed = max(g.channels, g.num_output) if outer_products.packs(g, dtype) else 0
-    return 0.99 * (g.flops / 2 + PACKING * packed * g.batch * math.prod(g.out_shape))
+    return 0.99 * (weights(g.one_row, dtype) if pass_name == "backward_weights" else g.flops / 2)
 
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -14,6 +15,8 @@ from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.convolution.taps import backward_axis, forward_axis
 from breve.kernels.convolution.weight_gradient import WeightGradient
 from breve.kernels.scratch import scratch
+
+ROW = 128  # pixels of a row, at most, where rows need not be those of the image: 7 pixels take 1.05 times as long
 
 
 class Direct(Algorithm):
@@ -31,17 +34,18 @@ class Direct(Algorithm):
 
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
         super().__init__(geometry, dtype)
+        self._rows = _long_rows(geometry) if geometry.is_1x1 else geometry
         self._packed = PackedWeights(self._forward.packed_size, self._pack)
 
     @cached_property
     def _forward(self) -> Correlation:
-        g = self.geometry
+        g = self._rows
         axes = forward_axis(g, 0), forward_axis(g, 1)
         return plan_correlation(g.batch, axes, g.out_shape, g.channels, g.num_output, g.group, g.kernel[1], self.dtype)
 
     @cached_property
     def _backward(self) -> Correlation:
-        g = self.geometry
+        g = self._rows
         axes = backward_axis(g, 0), backward_axis(g, 1)
         return plan_correlation(g.batch, axes, g.in_shape, g.num_output, g.channels, g.group, g.kernel[1], self.dtype)
 
@@ -71,3 +75,10 @@ class Direct(Algorithm):
     ) -> None:
         """For each tap the product of what it sees by the top's gradient, summed over all pixels."""
         self._weights.add(top_diff, bottom_data, weight_diff, bias_diff)
+
+
+def _long_rows(g: ConvGeometry) -> ConvGeometry:
+    """A 1x1 convolution of the same pixels, in longer rows if they can be cut into such."""
+    pixels, row = g.one_row.in_shape[1], g.in_shape[1]
+    row = max([row, *(size for size in range(row, ROW + 1) if pixels % size == 0)])
+    return replace(g.one_row, in_shape=(pixels // row, row))

@@ -6,8 +6,7 @@ from typing import NamedTuple
 
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.microkernel import call
-from breve.kernels.microkernel.launch import launch
-from breve.kernels.threads import inline, launching
+from breve.kernels.threads import inline
 
 
 class Lattice(NamedTuple):
@@ -29,18 +28,6 @@ def lattice(g: ConvGeometry) -> Lattice:
     return Lattice(g.batch, *g.in_shape, *g.out_shape, *g.stride, g.channels)  # type: ignore[call-arg]  # two axes
 
 
-@launching
-def gather(copy, x, seen, s, workers):
-    """All rows of the lattice into a matrix of pixels."""
-    launch(_gather_row, s.batch * s.out_h, workers, (copy, x, seen, s))
-
-
-@inline
-def _gather_row(row, worker, copy, x, seen, s):
-    at = row * s.out_w * s.channels
-    gather_pixels(copy, x, row * s.out_w, s.out_w, seen[at : at + s.out_w * s.channels], s)
-
-
 @inline
 def gather_pixels(copy, x, first, count, seen, s):
     """Some pixels of the lattice, from `first` on, into a matrix."""
@@ -58,18 +45,3 @@ def run_from(pixel, last, s):
     row, column = pixel // s.out_w, pixel % s.out_w
     start = ((row // s.out_h * s.in_h + row % s.out_h * s.stride_h) * s.in_w + column * s.stride_w) * s.channels
     return start, min(last, pixel - column + s.out_w)
-
-
-@launching
-def scatter(copy, seen, x, s, workers):
-    """The matrix of pixels into the lattice, zeros elsewhere."""
-    launch(_scatter_row, s.batch * s.in_h, workers, (copy, seen, x, s))
-
-
-@inline
-def _scatter_row(row, worker, copy, seen, x, s):
-    image, h, start = row // s.in_h, row % s.in_h, row * s.in_w * s.channels
-    x[start : start + s.in_w * s.channels] = 0
-    if h % s.stride_h == 0 and h // s.stride_h < s.out_h:
-        first = (image * s.out_h + h // s.stride_h) * s.out_w * s.channels
-        call(copy, s.out_w, s.channels, seen, first, s.channels, x, start, s.stride_w * s.channels)

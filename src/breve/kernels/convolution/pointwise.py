@@ -1,52 +1,41 @@
-"""1x1 convolutions without padding: products of matrices, where rows are pixels.
+"""1x1 convolutions of stride 1 without padding: products of matrices, where rows are pixels.
 
-    Y = X W^T + b        dX = dY W        dW += dY^T X
-
-With a stride, X are the pixels that the convolution sees, gathered first; the gradient of all others is zero.
+Y = X W^T + b        dX = dY W        dW += dY^T X
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
 
-from breve.kernels import microkernel
 from breve.kernels.convolution.algorithm import Algorithm, is_fast_dtype
 from breve.kernels.convolution.geometry import ConvGeometry
-from breve.kernels.convolution.lattice import gather, lattice, scatter
 from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.convolution.weight_gradient import WeightGradient
 from breve.kernels.gemm import multiply, pack, packed_size
-from breve.kernels.scratch import scratch
-from breve.kernels.threads import threads_for
 
 
 class Pointwise(Algorithm):
-    """Each pixel by itself, of images with any number of axes; of two where the stride is not 1."""
+    """Each pixel by itself, of images with any number of axes."""
 
     name: ClassVar[str] = "pointwise"
     _packed: PackedWeights
 
     @classmethod
     def refusal(cls, geometry: ConvGeometry, dtype: Any, pass_name: str) -> str:
-        """It takes convolutions that see one pixel each."""
+        """It takes convolutions whose output has the pixels of the input."""
         if not is_fast_dtype(dtype):
             return "dtype is neither float32 nor float64"
-        if not geometry.is_pointwise:
-            return "the kernel is not 1 x 1, or there is padding"
-        return "" if geometry.is_1x1 or len(geometry.kernel) == 2 else "the stride is not 1, and the axes not two"
+        return "" if geometry.is_1x1 else "the kernel is not 1 x 1, or there is a stride, or padding"
 
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
         super().__init__(geometry, dtype)
         g = geometry
-        self._pixels = g.batch * math.prod(g.out_shape)
         self._packed_size = packed_size(g.channels // g.group, g.num_output // g.group, dtype)
         self._packed = PackedWeights(g.group * self._packed_size, self._pack)
-        self._lattice = None if g.is_1x1 else lattice(g)
 
     @cached_property
     def _weights(self) -> WeightGradient:
@@ -69,7 +58,7 @@ class Pointwise(Algorithm):
     ) -> None:
         """A product of matrices for each group."""
         packed = self._packed.kept(weight)
-        x, w, y = self._seen(bottom_data), weight.reshape(len(weight), -1), _rows(top_data)
+        x, w, y = _rows(bottom_data), weight.reshape(len(weight), -1), _rows(top_data)
         for bottom, top, part in self._groups():
             multiply(
                 x[:, bottom], w[top].T, y[:, top], None if bias is None else bias[top], relu,
@@ -78,35 +67,15 @@ class Pointwise(Algorithm):
 
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """A product of matrices for each group."""
-        dy, w = _rows(top_diff), weight.reshape(len(weight), -1)
-        dx = _rows(bottom_diff) if self._lattice is None else self._scratch()
+        dy, w, dx = _rows(top_diff), weight.reshape(len(weight), -1), _rows(bottom_diff)
         for bottom, top, _ in self._groups():
             multiply(dy[:, top], w[top], dx[:, bottom])
-        if self._lattice is not None:
-            scatter(self._copy(), dx.reshape(-1), bottom_diff.reshape(-1), self._lattice, self._threads())
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
     ) -> None:
         """The sum over all pixels, cut into parts."""
         self._weights.add(top_diff, bottom_data, weight_diff, bias_diff)
-
-    def _seen(self, bottom: np.ndarray) -> np.ndarray:
-        """The pixels that the convolution sees, (pixels, channels)."""
-        if self._lattice is None:
-            return _rows(bottom)
-        seen = self._scratch()
-        gather(self._copy(), bottom.reshape(-1), seen.reshape(-1), self._lattice, self._threads())
-        return seen
-
-    def _scratch(self) -> np.ndarray:
-        return scratch("x", self._pixels * self.geometry.channels, self.dtype).reshape(self._pixels, -1)
-
-    def _copy(self) -> int:
-        return microkernel.copy_address(self.dtype)
-
-    def _threads(self) -> int:
-        return threads_for(self.geometry.flops // 2)
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
