@@ -113,7 +113,8 @@ class Strassen(Algorithm):
         bias = np.zeros(self.geometry.channels, self.dtype)
         for phase in self._backward:
             packed = scratch("weights", phase.packed_size, self.dtype)
-            phase.pack(weight, packed, *self._strides[::-1])
+            if phase.sizes.taps:  # or these pixels are cleared
+                phase.pack(weight, packed, *self._strides[::-1])
             phase.run(top_diff, packed, bias, False, bottom_diff)
 
     def backward_weights(
