@@ -28,6 +28,7 @@ GEOMETRIES = {
     "1x1_deep": geometry(2, 2 * block_depth(33, np.float32) + 3, 33, (6, 7), 1),
     "1x1_more_outputs_than_pixels": geometry(1, 40, 700, (3, 5), 1),
     "1x1_group_3": geometry(2, 51, 99, (5, 4), 1, group=3),
+    "outputs_that_see_padding_alone": geometry(4, 8, 64, (1, 2), 1, stride=3, pad=1),
     "1x1_many_pixels": geometry(1, 5, 32, (83, 75), 1),
     "1x1_many_pixels_fewer_outputs": geometry(1, 32, 7, (83, 75), 1),
     "1x1_many_pixels_group_2_stride_2": geometry(2, 6, 64, (127, 99), 1, stride=2, group=2),
@@ -70,6 +71,9 @@ GEOMETRIES = {
     "depthwise": geometry(2, 33, 33, (7, 6), 3, pad=1, group=33),
     "depthwise_wide": geometry(2, 20, 20, (5, 37), 3, pad=1, group=20),
     "depthwise_stride_2": geometry(1, 32, 32, (8, 9), 3, stride=2, pad=1, group=32),
+    "depthwise_outputs_that_see_padding_alone": geometry(
+        1, 4, 4, (2, 9), (2, 3), stride=(4, 3), pad=(2, 3), dilation=(1, 2), group=4
+    ),
     "depthwise_multiplier": geometry(2, 5, 15, (6, 6), 5, pad=2, group=5),
     "depthwise_7x7": geometry(1, 17, 17, (9, 8), 7, pad=3, group=17),
     "depthwise_9x9_dilated": geometry(1, 16, 16, (19, 20), 9, pad=4, dilation=2, group=16),

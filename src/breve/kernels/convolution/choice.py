@@ -180,8 +180,6 @@ def strassen(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     if pass_name != "backward_weights" and microkernel.multiplied_bytes(isa) < isa.vector_bytes:
         point, output = POINT_HALVED, OUTPUT_HALVED
     for s, shifts in plans(g, pass_name, dtype):
-        if not s.taps:  # pixels that no tap sees: to clear them takes every algorithm as long
-            continue
         seen = s.quads * s.bands * len(shifts.inputs) * s.columns * s.taps_w
         out, weights = s.quads * s.rows * s.columns, s.taps * s.c * s.j
         products = out * s.taps * s.c * -(-s.j // lanes) * lanes

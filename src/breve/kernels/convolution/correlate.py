@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from breve.kernels.microkernel import ACCUMULATE, BIAS, RELU, STREAM, call
+from breve.kernels.microkernel import ACCUMULATE, BIAS, RELU, call
 from breve.kernels.microkernel.launch import launch
 from breve.kernels.threads import inline, inline_allocating, launching
 
@@ -176,13 +176,11 @@ def _rows_tap_by_tap(x, origin, packed, bias, flags, y, s, phase, table, address
     out = (image * s.out_h + out_y) * s.out_row + out_x * s.out_pixel + channel
     y_row, y_pixel, last = s.step_h * s.out_row, s.step_w * s.out_pixel, min(last, count_h)
     begin, end = first, first
-    has_taps = taps_h * entries > 0
-    begun = flags & (BIAS if has_taps else BIAS | STREAM)
-    if has_taps and table.columns[first_offset, 1] - table.columns[first_offset, 0] == count_w:
+    if table.columns[first_offset, 1] - table.columns[first_offset, 0] == count_w:
         begin, end = max(first, table.rows[first_row, 0]), min(last, table.rows[first_row, 1])
     for q in range(first, last):
         if not begin <= q < end:
-            _add_nothing(count_w, n, y, out + q * y_row, y_pixel, bias, channel, begun, table, address)
+            _add_nothing(count_w, n, y, out + q * y_row, y_pixel, bias, channel, flags & BIAS, table, address)
     for tap in range(taps_h):
         top, bottom = max(first, table.rows[first_row + tap, 0]), min(last, table.rows[first_row + tap, 1])
         for entry in range(tap * entries, (tap + 1) * entries):

@@ -192,8 +192,7 @@ def plan_correlation(
     once = not tap_by_tap and all(phase.taps_h <= tap_rows and phase.k <= depth for phase in taps.phases)
     many_weights = MANY_WEIGHTS * panels * panel * group > batch * h.size * w.size * in_channels
     splits = max(-(-TASKS // (batch * -(-rows // band))), physical_cores() if many_weights else 1)
-    has_unseen = any(phase.taps_h * phase.entries == 0 for phase in taps.phases)
-    streams = (once or (tap_by_tap and has_unseen)) and (group == 1 or k * item % LINE_BYTES == 0)
+    streams = once and (group == 1 or k * item % LINE_BYTES == 0)
     sizes = Sizes(
         batch, h.size, w.size, in_channels, out_shape[0], out_shape[1] * out_channels, out_channels * pixels, pixels,
         channels, rest * channels, group, c, k, h.scale, w.scale, h.step, w.step, h.low, h.high,
@@ -221,10 +220,10 @@ class _Taps:
 
         Of a row of taps the one that most pixels see comes first: where all do, it need not be added to zeros.
         """
-        for ph in self.h.phases:
-            for pw in self.w.phases:
+        for ph in (phase for phase in self.h.phases if phase.taps):
+            for pw in (phase for phase in self.w.phases if phase.taps):
                 shifts = [shift for _, shift in pw.taps]
-                merges = may_touch and shifts == list(range(shifts[0], shifts[0] + len(shifts))) if shifts else False
+                merges = may_touch and shifts == list(range(shifts[0], shifts[0] + len(shifts)))
                 starts = shifts[:1] if merges else shifts
                 k = c * len(shifts) if merges else c
                 count_w = pw.count - self.last_is_partial

@@ -201,7 +201,7 @@ def _groups(
 
 def _parts(rows: int, data_bytes: int, sums_bytes: int) -> int:
     """How many parts of so many rows have sums of their own: as many as cores at least."""
-    few = max(1, int(PARTS_SHARE * data_bytes / sums_bytes))
+    few = max(1, int(PARTS_SHARE * data_bytes / max(1, sums_bytes)))  # none where every output sees padding alone
     return min(PARTS, rows, max(physical_cores(), 1 << few.bit_length() - 1))
 
 

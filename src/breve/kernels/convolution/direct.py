@@ -13,6 +13,7 @@ from breve.kernels.convolution.correlation import Correlation, plan_correlation
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.packed_weights import PackedWeights
 from breve.kernels.convolution.taps import backward_axis, forward_axis
+from breve.kernels.convolution.unseen import Unseen
 from breve.kernels.convolution.weight_gradient import WeightGradient
 from breve.kernels.scratch import scratch
 
@@ -35,6 +36,7 @@ class Direct(Algorithm):
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
         super().__init__(geometry, dtype)
         self._rows = _long_rows(geometry) if geometry.is_1x1 else geometry
+        self._unseen = Unseen(geometry, dtype)
         self._packed = PackedWeights(self._forward.packed_size, self._pack)
 
     @cached_property
@@ -66,9 +68,11 @@ class Direct(Algorithm):
     def backward_data(self, top_diff: np.ndarray, weight: np.ndarray, bottom_diff: np.ndarray) -> None:
         """The correlation of the top's gradient with the rotated kernel, one for each phase of the stride."""
         _, c, h, w = weight.shape
-        packed = scratch("weights", self._backward.packed_size, self.dtype)
-        self._backward.pack(weight, packed, k_stride=c * h * w, j_stride=h * w)
-        self._backward.run(top_diff, packed, bottom_diff)
+        if self._backward.packed_size:  # or every output sees padding alone
+            packed = scratch("weights", self._backward.packed_size, self.dtype)
+            self._backward.pack(weight, packed, k_stride=c * h * w, j_stride=h * w)
+            self._backward.run(top_diff, packed, bottom_diff)
+        self._unseen.clear(top_diff, bottom_diff)
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None

@@ -48,6 +48,7 @@ from breve.kernels.convolution.strassen_kernels import (
     pack,
 )
 from breve.kernels.convolution.taps import Axis, Phase, backward_axis, forward_axis
+from breve.kernels.convolution.unseen import Unseen
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.scratch import scratch
 from breve.kernels.streaming import far_flag, stream_flag
@@ -90,6 +91,7 @@ class Strassen(Algorithm):
         (self._forward,) = (Correlation(*plan, self.dtype) for plan in plans(geometry, "forward", self.dtype))
         self._backward = [Correlation(*plan, self.dtype) for plan in plans(geometry, "backward_data", self.dtype)]
         ((self._weights, self._shifts),) = plans(geometry, "backward_weights", self.dtype)
+        self._unseen = Unseen(geometry, dtype)
         self._packed = PackedWeights(self._forward.packed_size, self._pack)
 
     @property
@@ -113,9 +115,9 @@ class Strassen(Algorithm):
         bias = np.zeros(self.geometry.channels, self.dtype)
         for phase in self._backward:
             packed = scratch("weights", phase.packed_size, self.dtype)
-            if phase.sizes.taps:  # or these pixels are cleared
-                phase.pack(weight, packed, *self._strides[::-1])
+            phase.pack(weight, packed, *self._strides[::-1])
             phase.run(top_diff, packed, bias, False, bottom_diff)
+        self._unseen.clear(top_diff, bottom_diff)
 
     def backward_weights(
         self, top_diff: np.ndarray, bottom_data: np.ndarray, weight_diff: np.ndarray, bias_diff: np.ndarray | None
@@ -162,10 +164,10 @@ class Correlation:
             scratch(name, threads * POINTS * point, dtype).reshape(threads, -1)
             for name, point in (("v", s.v_point), ("w", s.m_point))
         )
-        streams = stream_flag(x, y)
-        code = _code(dtype.char, s.scale_w, s.step_w, s.j * y.itemsize % LINE_BYTES == 0 and streams != 0)
+        streams = s.j * y.itemsize % LINE_BYTES == 0 and stream_flag(x, y) != 0
+        code = _code(dtype.char, s.scale_w, s.step_w, streams)
         arrays = x.reshape(-1), packed, bias, int(relu), y.reshape(-1)
-        correlate(*arrays, s, self._shifts, code, streams, np.zeros(2, np.int64), v, m)
+        correlate(*arrays, s, self._shifts, code, np.zeros(2, np.int64), v, m)
 
 
 def parts_of_sums(s: Sizes, dtype: Any) -> int:
@@ -190,6 +192,7 @@ def plans(g: ConvGeometry, pass_name: str, dtype: Any) -> list[tuple[Sizes, Shif
         _plan(g.batch, h, w, of_h, of_w, out_shape, channels, g.kernel[1], terms, dtype)
         for of_h in h.phases
         for of_w in w.phases
+        if of_h.taps and of_w.taps
     ]
 
 

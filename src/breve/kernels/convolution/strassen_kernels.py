@@ -105,17 +105,14 @@ class Code(NamedTuple):
 
 
 @launching
-def correlate(x, u, bias, relu, y, s, shifts, code, clears, offsets, v, m):
+def correlate(x, u, bias, relu, y, s, shifts, code, offsets, v, m):
     """A task is a band of rows of four images."""
-    launch(_band, s.quads * s.bands, v.shape[0], (x, u, bias, relu, y, s, shifts, code, clears, offsets, v, m))
+    launch(_band, s.quads * s.bands, v.shape[0], (x, u, bias, relu, y, s, shifts, code, offsets, v, m))
 
 
 @inline
-def _band(task, worker, x, u, bias, relu, y, s, shifts, code, clears, offsets, v, m):
+def _band(task, worker, x, u, bias, relu, y, s, shifts, code, offsets, v, m):
     count, image = _rows_of(task, s) * s.columns, s.out_h * s.out_w * s.out_channels
-    if s.taps == 0:
-        _clear(y, task, s, code.gemm, clears, offsets)
-        return
     number, calls = 0, (s.c + s.chunk - 1) // s.chunk * POINTS * s.taps_h * s.panels
     for c in range(0, s.c, s.chunk):
         channels = min(s.chunk, s.c - c)
@@ -152,18 +149,6 @@ def _to_next_input(x, task, number, calls, s, shifts, u, u0):
     line = ((task + 1) // s.bands * 4 + image) * s.in_h + (task + 1) % s.bands * s.band * s.scale_h
     x0 = (line + shifts.inputs[slot]) * row + at % row // LINE * LINE
     return distance(u, x) + x0 - u0
-
-
-@inline
-def _clear(y, task, s, gemm, flags, offsets):
-    """Pixels that no tap sees: where the stride is larger than the kernel, in backward_data. A product of no terms."""
-    for i in range(4):
-        for pixel in range(0, _rows_of(task, s) * s.columns, s.columns):
-            start = i * s.out_h * s.out_w * s.out_channels + _output(task, pixel, s)
-            call(
-                gemm, s.columns, s.out_channels, 0, 0, y, start, 0, 0, y, start, 0, 0, y, start,
-                s.step_w * s.out_channels, offsets, 0, y, start, flags,
-            )  # fmt: skip
 
 
 @inline
