@@ -26,11 +26,11 @@ class Unseen:
         self._rows = np.array([len(h.phases[row % h.step].taps) == 0 for row in range(geometry.in_shape[0])])
         starts = [(phase.start, phase.count) for phase in w.phases if not phase.taps]
         self._columns, self._step = np.array(starts, np.int64).reshape(-1, 2), w.step
-        self.some = bool(self._rows.any() or starts)
+        self._some = bool(self._rows.any() or starts)
 
     def clear(self, top_diff: np.ndarray, bottom_diff: np.ndarray) -> None:
         """Write zeros to them, past the caches where both arrays are large."""
-        if not self.some:
+        if not self._some:
             return
         flags, gemm = stream_flag(top_diff, bottom_diff), microkernel.brgemm_address(self._dtype)
         _, _, width, channels = bottom_diff.shape
