@@ -26,6 +26,7 @@ from breve.kernels.convolution.bias import add_bias_diff
 from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.lattice import Lattice, lattice, run_from
 from breve.kernels.convolution.next_pixels import next_pixels, to_share
+from breve.kernels.convolution.pack_pixels import pack_pixels
 from breve.kernels.convolution.parts import add_parts
 from breve.kernels.convolution.taps import TAP_BY_TAP
 from breve.kernels.microkernel import ACCUMULATE, call
@@ -38,8 +39,6 @@ STRIP = 48  # output channels of a strip
 CHUNK = 11 * STRIP  # output channels packed together, at most
 BAND_BYTES = 128 << 10  # of dY packed together, and of a panel of x, or else as much as one call takes
 PANELS_BYTES, CHANNELS = 200 << 10, 256  # of x packed together: with dY they fit a second-level cache of 512 KB
-MANY_PANELS = 4  # of x or dY: each pixel is packed by itself
-PIXELS = 8  # packed together otherwise: all that is packed of them is read while it is in the first-level cache
 MOST_CHANNELS = 1024  # of a piece, about: the more, the less often dY is packed, and the longer are the runs of x
 TASKS, MOST_PARTS = 16, 32  # pieces, chunks and parts together, if there are bands enough; parts alone
 SUMS_BYTES = 4 << 20
@@ -227,7 +226,7 @@ def _piece(task, worker, x, dy, s, seen, pixels, gemm, copy, offsets, tops, pane
             if pixels is None:
                 _pack_panels(x, group, packed, count, first, last, column, seen, panels[worker], copy, s)
             else:
-                _pack_pixels(x, group, packed, count, column, end, pixels, panels[worker], copy, s)
+                _pack_lattice(x, group, packed, count, column, end, pixels, panels[worker], copy, s)
             for p in range(count):
                 _multiply(
                     packed + p, p, first_k, last_k, first, last, column, end, seen, gemm, offsets[worker],
@@ -260,26 +259,7 @@ def _pack_top(dy, first_k, last_k, first, last, column, end, tops, copy, s):
     for row in range(first, last):
         start, at = (row * s.out_w + column) * s.out_channels + first_k, (row - first) * (end - column) * STRIP
         strip = s.band * s.span * STRIP
-        _pack(dy, start, s.out_channels, end - column, last_k - first_k, STRIP, tops, at, strip, copy)
-
-
-@inline
-def _pack(source, start, step, pixels, channels, width, packed, at, panel, copy):
-    """Some pixels, `step` apart, into packed[panel, pixel, channel]: where panels are many, a pixel at a time.
-
-    So it is read along, and not as many pages at once.
-    """
-    whole = channels // width
-    whole = whole if whole >= MANY_PANELS else 0
-    if whole > 0:
-        for i in range(pixels):
-            call(copy, whole, width, source, start + i * step, width, packed, at + i * width, panel)
-    for i in range(0, pixels, PIXELS):
-        for p in range(whole, (channels + width - 1) // width):
-            call(
-                copy, min(PIXELS, pixels - i), min(width, channels - p * width), source, start + i * step + p * width,
-                step, packed, at + p * panel + i * width, width,
-            )  # fmt: skip
+        pack_pixels(dy, start, s.out_channels, end - column, last_k - first_k, STRIP, tops, at, strip, copy)
 
 
 @inline
@@ -299,14 +279,16 @@ def _pack_panels(x, group, first_panel, count, first, last, column, seen, panels
 
 
 @inline
-def _pack_pixels(x, group, first_panel, count, column, end, seen, panels, copy, s):
+def _pack_lattice(x, group, first_panel, count, column, end, seen, panels, copy, s):
     """The same of some pixels of a lattice, which are a row to us."""
     channel = first_panel * s.width
     channels, pixel = min(count * s.width, s.c - channel), column
     while pixel < end:
         start, behind = run_from(pixel, end, seen)
         source, to = start + group * s.c + channel, (pixel - column) * s.width
-        _pack(x, source, seen.stride_w * s.in_channels, behind - pixel, channels, s.width, panels, to, s.panel, copy)
+        pack_pixels(
+            x, source, seen.stride_w * s.in_channels, behind - pixel, channels, s.width, panels, to, s.panel, copy
+        )
         pixel = behind
 
 
@@ -321,7 +303,7 @@ def _pack_row(x, group, first_panel, count, start, first_x, panels, to, copy, s)
     channel = first_panel * s.width
     source = (start + first_x + before * s.stride_w) * s.in_channels + group * s.c + channel
     channels, step = min(count * s.width, s.c - channel), s.stride_w * s.in_channels
-    _pack(x, source, step, behind - before, channels, s.width, panels, to + before * s.width, s.panel, copy)
+    pack_pixels(x, source, step, behind - before, channels, s.width, panels, to + before * s.width, s.panel, copy)
 
 
 @inline
