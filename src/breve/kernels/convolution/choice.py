@@ -19,6 +19,7 @@ from breve.kernels.convolution.geometry import ConvGeometry
 from breve.kernels.convolution.strassen import POINTS, parts_of_sums, plans
 from breve.kernels.convolution.table import ALGORITHMS
 from breve.kernels.convolution.taps import TAP_BY_TAP, backward_axis, forward_axis
+from breve.kernels.convolution.weight_gradient import way_of
 from breve.kernels.microkernel.vectors import LINE_BYTES
 from breve.kernels.streaming import third_level_is_far
 from breve.kernels.threads import physical_cores
@@ -111,7 +112,7 @@ def cost(name: str, g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     if name == "strassen":
         return strassen(g, dtype, pass_name)
     if name == "direct":
-        return weights(g, dtype) if pass_name == "backward_weights" else g.group * direct(g, dtype, pass_name)
+        return direct_weights(g, dtype) if pass_name == "backward_weights" else g.group * direct(g, dtype, pass_name)
     return g.group * winograd(g, dtype, pass_name, ALGORITHMS[name].outputs)  # type: ignore[attr-defined]
 
 
@@ -130,21 +131,22 @@ def direct(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     return g.batch * (products + reading + COPYING * copied)
 
 
-def weights(g: ConvGeometry, dtype: Any) -> float:
+def direct_weights(g: ConvGeometry, dtype: Any) -> float:
     """The product, the packing of its sides where they are packed, and adding it to the gradient."""
     c, k = g.channels // g.group, g.num_output // g.group
-    if outer_products.serves(g, dtype):
+    way = way_of(g, dtype)
+    if way is outer_products:
         packed = max(g.channels, g.num_output) if outer_products.packs(g, dtype) else 0
         return g.flops / 2 + PACKING * packed * g.batch * math.prod(g.out_shape)
     h, w = forward_axis(g, 0), forward_axis(g, 1)
     seen = h.products * (w.products if c >= TAP_BY_TAP else g.out_shape[1] * g.kernel[1])
-    packing = 0.0 if few_channels.serves(g) else PACKING * (c + k) * math.prod(g.out_shape)
+    packing = 0.0 if way is few_channels else PACKING * (c + k) * math.prod(g.out_shape)
     return g.group * (g.batch * (seen * c * k + packing) + ADDING * math.prod(g.kernel) * c * k)
 
 
 def pointwise(g: ConvGeometry, dtype: Any, pass_name: str) -> float:
     """The product, and the packing for the gradient of weights; always a little less than `direct`."""
-    return 0.99 * (weights(g.one_row, dtype) if pass_name == "backward_weights" else g.flops / 2)
+    return 0.99 * (direct_weights(g.one_row, dtype) if pass_name == "backward_weights" else g.flops / 2)
 
 
 def winograd(g: ConvGeometry, dtype: Any, pass_name: str, outputs: int) -> float:

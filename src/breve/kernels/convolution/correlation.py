@@ -154,7 +154,7 @@ class Correlation:
         flags = microkernel.BIAS * (bias is not None) | microkernel.RELU * relu
         if s.streams:
             flags |= stream_flag(x, y)
-        threads = threads_for(y.size * s.c * s.taps // len(self.table.phases))
+        threads = threads_for(y.size * s.c * s.taps // (s.step_h * s.step_w))
         rows = min(s.in_h, (s.band - 1) * s.scale_h + s.high - s.low + 1) if s.before >= 0 else 0
         buffers = scratch("rows", threads * rows * s.width * s.in_channels, self.dtype).reshape(threads, -1)
         address = microkernel.brgemm_address(self.dtype)

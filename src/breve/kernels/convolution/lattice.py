@@ -12,7 +12,6 @@ from breve.kernels.threads import inline
 class Lattice(NamedTuple):
     """Sizes; all pixels of all images are one row where the stride is 1."""
 
-    batch: int
     in_h: int
     in_w: int
     out_h: int
@@ -25,7 +24,7 @@ class Lattice(NamedTuple):
 def lattice(g: ConvGeometry) -> Lattice:
     """Of a convolution with any number of axes and stride 1, or two and any stride."""
     g = g.one_row if g.is_1x1 else g
-    return Lattice(g.batch, *g.in_shape, *g.out_shape, *g.stride, g.channels)  # type: ignore[call-arg]  # two axes
+    return Lattice(*g.in_shape, *g.out_shape, *g.stride, g.channels)  # type: ignore[call-arg]  # two axes
 
 
 @inline

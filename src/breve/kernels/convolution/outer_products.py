@@ -33,7 +33,7 @@ from breve.kernels.threads import inline, launching, threads_for
 FEW_BYTES = 1024  # of a pixel of the narrower side at most: with more it is as fast to pack both sides, or faster
 UNPACKED = 8  # vectors of it at most where nothing is packed: 16, of AVX2, take 0.89 to 0.95 of the time packed
 BLOCK = 112  # pixels, whole rows of many nets: 64 and 128 are alike or up to a tenth slower, 256 up to a fifth
-PACKED_BLOCK = 128  # the same where panels are packed: with AVX2 112 take 1.00 to 1.03 times as long
+PACKED_BLOCK = 128  # where panels are packed: with AVX2 112 take 0.98 to 1.02 times as long, at best 1.01 to 1.07
 LEAST_BLOCKS = 54  # fewer would leave parts of the work undone while a thread waits
 PARTS = 16  # of the work: with 32, and so twice the sums, gradients took 0.99 to 1.05 of the time
 SUMS_BYTES = 8 << 20  # of all parts; where they would take more, it is left to other ways

@@ -18,7 +18,7 @@ class WeightGradient:
     """Of one convolution with two axes, or with any number of them where it is 1x1."""
 
     def __init__(self, geometry: ConvGeometry, dtype: Any) -> None:
-        self._way: Any = _way(geometry, dtype)
+        self._way: Any = way_of(geometry, dtype)
         self._plan = self._way.plan_weights(geometry, dtype)
 
     def add(
@@ -28,7 +28,8 @@ class WeightGradient:
         self._way.backward_weights(self._plan, top_diff, bottom_data, weight_diff, bias_diff)
 
 
-def _way(g: ConvGeometry, dtype: Any) -> ModuleType:
+def way_of(g: ConvGeometry, dtype: Any) -> ModuleType:
+    """The module that computes it."""
     if outer_products.serves(g, dtype):
         return outer_products
     return few_channels if few_channels.serves(g) else correlate_weights
